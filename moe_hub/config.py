@@ -1,0 +1,472 @@
+"""The config: one schema for shell, dashboard and Python, with bounds, help, units and defaults.
+
+Precedence: defaults < preset < file < overrides. Nothing is repaired silently: an unknown key or a value
+out of bounds is a `ConfigError` that names the field, the value, what is allowed and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from moe_hub.architectures import ARCHITECTURES
+from moe_hub.errors import ConfigError
+
+SCHEMA_VERSION = 1
+
+
+def option(
+    default: Any,
+    label: str,
+    help: str,
+    *,
+    unit: str | None = None,
+    advanced: bool = False,
+    **bounds: Any,
+) -> Any:
+    """A field of the schema with what a form, a command line and a document need to show it."""
+    return Field(
+        default=default,
+        title=label,
+        description=help,
+        json_schema_extra={"unit": unit, "advanced": advanced},
+        **bounds,
+    )
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values are checked, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class CouplingConfig(Section):
+    """How the deltas of the experts of a layer are mixed before they are added to the stream."""
+
+    strategy: Literal["all_pairs", "all_triplets", "all", "all_orders"] = option(
+        "all_pairs", "Hyperedges", "Which sets of experts form a hyperedge."
+    )
+    num_layers: int = option(
+        1, "Coupling layers", "Message passing rounds per layer; two cost about 20 % of a step.", ge=0, le=4
+    )
+    learnable_edge_weights: bool = option(
+        True, "Learn hyperedge weights", "Off keeps every hyperedge weight at 1.", advanced=True
+    )
+    scale: float = option(
+        1.0, "Coupling scale", "0 gives exactly the uncoupled model.", ge=0.0, le=1.0, advanced=True
+    )
+
+
+class GeometricConfig(Section):
+    """Geometric Constrained Learning: each expert reads the data under its own learned rotation."""
+
+    rotation_dims: int = option(
+        4, "Rotation angles per expert", "Angles theta, tiled over the planes of the model width.", ge=1, le=256
+    )
+    rotation_type: Literal["givens"] = option(
+        "givens", "Rotation type", "How an orthogonal matrix is made from theta."
+    )
+    max_angle_rad: float = option(
+        0.8,
+        "Largest expected angle",
+        "Drawn as a line in the angle figure; angles are periodic and never clipped.",
+        unit="rad",
+        gt=0.0,
+        le=3.1416,
+        advanced=True,
+    )
+    freeze_experts: bool = option(
+        False, "Freeze experts", "Train rotations and everything else, but no expert weight.", advanced=True
+    )
+
+
+class ModelConfig(Section):
+    """The language model."""
+
+    architecture: str = option("geometric", "Architecture", "How the experts of a layer are combined.")
+    d_model: int = option(128, "Model width", "Width of the residual stream.", ge=8, le=16384)
+    num_layers: int = option(2, "Layers", "Number of layers.", ge=1, le=128)
+    num_heads: int = option(4, "Attention heads", "Heads per attention; must divide the model width.", ge=1, le=128)
+    num_experts: int = option(4, "Experts", "Experts per layer.", ge=1, le=64)
+    max_seq_len: int = option(
+        128, "Sequence length", "Longest sequence in training and generation.", unit="tokens", ge=8, le=32768
+    )
+    dropout: float = option(0.0, "Dropout", "Share of activations dropped in training.", ge=0.0, le=0.9, advanced=True)
+    scope: Literal["block", "ffn"] = option(
+        "block",
+        "Expert scope",
+        "block: each expert has attention and feed-forward; ffn: experts share the attention.",
+        advanced=True,
+    )
+    readout: Literal["gate", "mean"] = option(
+        "gate", "Readout", "How expert outputs are summed: a learned soft gate, or the plain mean.", advanced=True
+    )
+    rope_base: float = option(
+        10000.0, "RoPE base", "Base of the rotary position frequencies.", gt=1.0, le=1e7, advanced=True
+    )
+    coupling: CouplingConfig = CouplingConfig()
+    geometric: GeometricConfig = GeometricConfig()
+
+    @field_validator("architecture")
+    @classmethod
+    def _known_architecture(cls, name: str) -> str:
+        if name not in ARCHITECTURES:
+            raise ValueError(f"allowed: {', '.join(ARCHITECTURES)}{_did_you_mean(name, ARCHITECTURES)}")
+        return name
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        if self.d_model % (2 * self.num_heads):
+            raise ValueError(
+                f"d_model = {self.d_model} must be a multiple of 2 x num_heads = {2 * self.num_heads} "
+                "(rotary positions need an even head width); change d_model or num_heads"
+            )
+        if self.geometric.rotation_dims > self.d_model // 2:
+            raise ValueError(
+                f"geometric.rotation_dims = {self.geometric.rotation_dims} is more than the "
+                f"{self.d_model // 2} planes of d_model = {self.d_model}; lower it"
+            )
+        if self.coupling.strategy == "all_orders" and self.num_experts > 8:
+            raise ValueError(
+                f"coupling.strategy all_orders has 2^{self.num_experts} hyperedges; "
+                "it is allowed up to num_experts = 8"
+            )
+        return self
+
+
+class LossWeightsConfig(Section):
+    """Weights of the geometric loss terms; each term lies in [0, 1]."""
+
+    orthogonality: float = option(0.5, "Orthogonality", "Weight of expert overlap.", ge=0.0, le=10.0)
+    rotation_efficiency: float = option(
+        0.2, "Rotation efficiency", "Weight of the size of the rotations.", ge=0.0, le=10.0
+    )
+    specialization: float = option(
+        0.3, "Specialization", "Weight of 1 - normalised mutual information of token and expert.", ge=0.0, le=10.0
+    )
+
+
+class LambdaCognitiveConfig(Section):
+    """Rotation of the data by reasoning phase (0, 90, 180, 270 degrees) in lambda-calculus samples."""
+
+    enabled: bool = option(False, "Cognitive rotations", "Rotate by the phase that a token belongs to.")
+    scheduling: Literal["curriculum", "adaptive", "fixed"] = option(
+        "curriculum", "Schedule", "When the rotation of each phase is switched on."
+    )
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    mode: Literal["standard", "geometric"] = option(
+        "standard", "Training mode", "geometric: own learning rates and the geometric loss terms."
+    )
+    max_steps: int = option(600, "Steps", "Optimizer steps.", unit="steps", ge=1, le=100_000_000)
+    epochs: int | None = option(
+        None, "Epochs", "Stop after this many passes over the data, if that comes first.", ge=1, advanced=True
+    )
+    max_batches_per_epoch: int | None = option(
+        None, "Batches per epoch", "An epoch ends after this many batches.", ge=1, advanced=True
+    )
+    batch_size: int = option(32, "Batch size", "Sequences per batch.", unit="sequences", ge=1, le=65536)
+    grad_accumulation: int = option(
+        1, "Gradient accumulation", "Batches per optimizer step.", unit="batches", ge=1, le=4096, advanced=True
+    )
+    optimizer: Literal["adamw"] = option("adamw", "Optimizer", "torch.optim's own.", advanced=True)
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = option(
+        "cosine", "Schedule", "Shape of the learning rate after the warm-up."
+    )
+    learning_rate: float = option(1e-3, "Learning rate", "Embedding, head, norms, router, coupler.", gt=0.0, le=1.0)
+    geometric_learning_rate: float = option(
+        1e-3, "Rotation learning rate", "Rotation angles, in geometric mode.", gt=0.0, le=1.0
+    )
+    expert_learning_rate: float = option(
+        1e-4, "Expert learning rate", "Expert weights, in geometric mode.", gt=0.0, le=1.0
+    )
+    weight_decay: float = option(
+        0.1, "Weight decay", "On matrices only; never on gains, biases, angles or edge weights.", ge=0.0, le=1.0,
+        advanced=True,
+    )
+    beta2: float = option(0.98, "Adam beta 2", "Decay of the second moment.", gt=0.0, lt=1.0, advanced=True)
+    warmup_steps: int = option(50, "Warm-up", "Steps of linear warm-up.", unit="steps", ge=0, advanced=True)
+    min_lr_ratio: float = option(
+        0.1, "Final learning rate", "As a share of the peak.", ge=0.0, le=1.0, advanced=True
+    )
+    grad_clip: float = option(1.0, "Gradient clip", "Largest gradient norm; 0 turns it off.", ge=0.0, advanced=True)
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto", "Precision", "auto: bf16 where the device computes it natively.", advanced=True
+    )
+    device: str = option(
+        "auto", "Device", "auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", advanced=True
+    )
+    threads: int = option(0, "CPU threads", "0: all cores.", ge=0, le=1024, advanced=True)
+    eval_every: int = option(100, "Evaluate every", "Steps between evaluations.", unit="steps", ge=1)
+    eval_batches: int = option(
+        8, "Evaluation batches", "Batches per evaluation while training; the last uses all.", ge=1, advanced=True
+    )
+    log_every: int = option(5, "Log every", "Steps between metric rows.", unit="steps", ge=1)
+    checkpoint_every: int = option(200, "Checkpoint every", "Steps between checkpoints.", unit="steps", ge=1)
+    keep_checkpoints: int = option(3, "Keep checkpoints", "Newest checkpoints kept; the best is kept too.", ge=1)
+    compile: bool = option(False, "torch.compile", "28 to 42 s to start, 4 to 10 % faster on a CPU.", advanced=True)
+    loss_weights: LossWeightsConfig = LossWeightsConfig()
+    lambda_cognitive: LambdaCognitiveConfig = LambdaCognitiveConfig()
+
+
+class DataConfig(Section):
+    """Where the tokens come from."""
+
+    source: Literal["lambda", "file"] = option(
+        "lambda", "Source", "lambda: generated lambda-calculus tasks; file: JSON, JSONL or TXT."
+    )
+    path: str | None = option(None, "File", "Path of the data file (source: file).")
+    text_format: Literal["auto", "text", "question_answer", "prompt_completion"] = option(
+        "auto", "Format", "auto detects it from the first rows."
+    )
+    tokenizer: Literal["auto", "lambda", "bytes", "characters"] = option(
+        "auto", "Tokenizer", "auto: lambda for the generated tasks, characters for plain text, bytes for rows."
+    )
+    num_train_samples: int = option(
+        20000, "Training samples", "Generated samples, or the most rows used from a file.", ge=1, le=100_000_000
+    )
+    num_eval_samples: int = option(1000, "Evaluation samples", "Held-out samples.", ge=1, le=10_000_000)
+    eval_fraction: float = option(
+        0.1, "Held-out share", "Share of a file's groups that is held out.", gt=0.0, lt=0.9, advanced=True
+    )
+    levels: tuple[int, ...] = option(
+        (1, 2, 3), "Lambda levels", "Levels of the generated tasks, 0 to 5.", min_length=1, advanced=True
+    )
+    min_term_size: int = option(5, "Smallest term", "Nodes of a generated term.", unit="nodes", ge=3, le=30)
+    max_term_size: int = option(11, "Largest term", "Nodes of a generated term.", unit="nodes", ge=3, le=30)
+
+    @field_validator("levels")
+    @classmethod
+    def _known_levels(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
+        if any(level not in range(6) for level in levels):
+            raise ValueError(f"{list(levels)}: allowed are levels 0 to 5")
+        return tuple(sorted(set(levels)))
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> Self:
+        if self.source == "file" and not self.path:
+            raise ValueError("path is missing: source is file, so give data.path")
+        if self.min_term_size > self.max_term_size:
+            raise ValueError(
+                f"min_term_size = {self.min_term_size} is above max_term_size = {self.max_term_size}"
+            )
+        return self
+
+
+class Config(Section):
+    """Everything that defines a run."""
+
+    name: str = option("run", "Name", "Short name, part of the run id.", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+    seed: int = option(0, "Seed", "Of weights, data order and dropout.", ge=0, le=2**31 - 1)
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    data: DataConfig = DataConfig()
+
+    @model_validator(mode="after")
+    def _mode_fits_architecture(self) -> Self:
+        if self.train.mode == "geometric" and "rotation" not in ARCHITECTURES[self.model.architecture].features:
+            raise ValueError(
+                f"train.mode = geometric needs an architecture with rotations, not {self.model.architecture}; "
+                "set model.architecture=geometric or train.mode=standard"
+            )
+        if self.train.lambda_cognitive.enabled and (
+            "rotation" not in ARCHITECTURES[self.model.architecture].features or self.data.source != "lambda"
+        ):
+            raise ValueError(
+                "train.lambda_cognitive.enabled needs model.architecture=geometric and data.source=lambda; "
+                "turn it off or change them"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A config and, for each dotted key, where its value came from."""
+
+    config: Config
+    sources: Mapping[str, str]
+
+
+def preset_folder() -> Path:
+    """The folder of the shipped presets: beside the package in a checkout, inside it in an installed wheel."""
+    inside = Path(__file__).resolve().parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).resolve().parent.parent / "configs"
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets, sorted."""
+    return sorted(path.stem for path in preset_folder().glob("*.yaml"))
+
+
+def load_config(
+    preset: str | None = None, path: str | os.PathLike[str] | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """The config from a preset, then a YAML file, then `a.b=value` overrides. Raises `ConfigError`."""
+    return resolve(preset, path, overrides).config
+
+
+def resolve(
+    preset: str | None = None, path: str | os.PathLike[str] | None = None, overrides: Sequence[str] = ()
+) -> Resolved:
+    """As `load_config`, with the source of each value."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if preset is not None:
+        if preset not in preset_names():
+            raise ConfigError(
+                f"preset {preset!r} does not exist; presets: {', '.join(preset_names())}"
+                f"{_did_you_mean(preset, preset_names())}"
+            )
+        _merge(values, sources, _read_yaml(preset_folder() / f"{preset}.yaml"), f"preset {preset}")
+    if path is not None:
+        _merge(values, sources, _read_yaml(Path(path)), f"file {path}")
+    for override in overrides:
+        _merge(values, sources, _parse_override(override), "--set")
+    config = validate(values)
+    return Resolved(config, {key: sources.get(key, "default") for key in flatten(config.model_dump(mode="json"))})
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """A nested mapping as a `Config`; raises `ConfigError` with one line for each problem."""
+    try:
+        return Config.model_validate({k: v for k, v in values.items() if k not in ("schema_version", "version")})
+    except ValidationError as error:
+        raise ConfigError("\n".join(line for _, line in problems(error))) from None
+
+
+def problems(error: ValidationError) -> list[tuple[str, str]]:
+    """(dotted field, readable message) for each problem of a validation error."""
+    found: list[tuple[str, str]] = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            found.append((where, f"{where}: unknown key{_did_you_mean(where, field_paths())}"))
+            continue
+        message = item["msg"].removeprefix("Value error, ")
+        # A whole section as the input would print every value in it; a single value helps.
+        shown = f" = {item['input']!r}" if not isinstance(item["input"], Mapping) else ""
+        found.append((where, f"{where}{shown}: {message}" if where else message))
+    return found
+
+
+def field_paths() -> dict[str, FieldInfo]:
+    """Every settable key, dotted, with its field, in the order of the schema."""
+    return dict(_walk_fields(Config, ""))
+
+
+def to_yaml(config: Config, sources: Mapping[str, str] | None = None) -> str:
+    """YAML text that `load_config(path=...)` reads back; with `sources`, each value is followed by its origin."""
+    from moe_hub import __version__
+
+    body = yaml.safe_dump(
+        {"schema_version": SCHEMA_VERSION, "version": __version__, **config.model_dump(mode="json")},
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None if sources is None else False,
+    )
+    return body if sources is None else _annotate(body, sources)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping as {dotted key: value}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        target = nested
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = value
+    return nested
+
+
+def _walk_fields(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _walk_fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    if not near:  # the last part alone: `lr` -> train.learning_rate is not close, `num_expert` -> model.num_experts is
+        ends = {key.rsplit(".", 1)[-1]: key for key in known}
+        near = [ends[end] for end in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(ends), n=1, cutoff=0.6)]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"config file {path}: {error.strerror}; check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file {path} must hold a mapping of keys, found a {type(values).__name__}")
+    version = values.get("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise ConfigError(f"config file {path} has schema_version {version!r}; this program reads {SCHEMA_VERSION}")
+    return values
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r} must look like train.max_steps=50")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not YAML; quote it") from None
+    return nest({key: value})
+
+
+def _merge(
+    values: dict[str, Any], sources: dict[str, str], new: Mapping[str, Any], source: str, prefix: str = ""
+) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key, {}), dict):
+            _merge(values.setdefault(key, {}), sources, value, source, f"{prefix}{key}.")
+        else:
+            values[key] = value
+            sources[f"{prefix}{key}"] = source
+
+
+def _annotate(body: str, sources: Mapping[str, str]) -> str:
+    lines: list[str] = []
+    stack: list[tuple[int, str]] = []
+    for line in body.splitlines():
+        text = line.strip()
+        if text.startswith("- ") or ":" not in text:
+            lines.append(line)
+            continue
+        indent = len(line) - len(line.lstrip())
+        key = text.partition(":")[0]
+        stack = [entry for entry in stack if entry[0] < indent] + [(indent, key)]
+        source = sources.get(".".join(name for _, name in stack))
+        lines.append(f"{line}  # {source}" if source else line)
+    return "\n".join(lines) + "\n"
