@@ -7,3 +7,7 @@ neither torch nor a web library by itself where transformers is not already in u
 from __future__ import annotations
 
 __version__ = "0.1.0"
+
+from moe_hub import registration as _registration
+
+_registration.install()

@@ -34,7 +34,7 @@ class Architecture:
 
     label: str
     summary: str
-    module: str  # "module:Class" of the language model
+    module: str  # "module:Class" of its layers
     features: frozenset[str]  # of: experts, coupling, rotation
     metrics: tuple[str, ...]
     count: Callable[[ModelConfig, int], ParameterCount]
@@ -94,16 +94,16 @@ def _count_geometric(model: ModelConfig, vocab_size: int) -> ParameterCount:
 ARCHITECTURES: dict[str, Architecture] = {
     "dense": Architecture(
         "Dense", "One expert: the ordinary transformer, the baseline of every comparison.",
-        "moe_hub.models.dense:DenseModel", frozenset(), (), _count_dense,
+        "moe_hub.models.dense:DenseLayer", frozenset(), (), _count_dense,
     ),
     "hgnn": Architecture(
         "Hypergraph (hgnn)", "Experts exchange messages over a hypergraph with learned edge weights.",
-        "moe_hub.models.hgnn:HgnnModel", frozenset({"experts", "coupling"}),
+        "moe_hub.models.hgnn:HgnnLayer", frozenset({"experts", "coupling"}),
         EXPERT_METRICS + COUPLING_METRICS, _count_coupled,
     ),
     "geometric": Architecture(
         "Geometric (GCL)", "Hypergraph-coupled experts, each reading the data under its own learned rotation.",
-        "moe_hub.models.geometric:GeometricModel", frozenset({"experts", "coupling", "rotation"}),
+        "moe_hub.models.geometric:GeometricLayer", frozenset({"experts", "coupling", "rotation"}),
         EXPERT_METRICS + COUPLING_METRICS + ROTATION_METRICS, _count_geometric,
     ),
 }  # fmt: skip

@@ -1,0 +1,13 @@
+"""hgnn: experts that exchange messages over a hypergraph with learned edge weights (see coupling.py)."""
+
+from __future__ import annotations
+
+from moe_hub.config import ModelConfig
+from moe_hub.models.layer import ExpertLayer
+
+
+class HgnnLayer(ExpertLayer):
+    """y = x + sum_e pi_e(x) C(D)_e."""
+
+    def __init__(self, settings: ModelConfig) -> None:
+        super().__init__(settings, settings.num_experts, coupled=True, rotated=False)
