@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from moe_hub.config import ModelConfig
 
-EXPERT_METRICS = ("expert/load", "expert/similarity", "expert/orthogonality", "expert/specialization")
+EXPERT_METRICS = (
+    "expert/load",
+    "expert/similarity",
+    "expert/orthogonality",
+    "expert/effective_rank",
+    "expert/specialization",
+)
 COUPLING_METRICS = ("coupling/hyperedge_weight",)
-ROTATION_METRICS = ("rotation/theta_rad", "rotation/efficiency")
+ROTATION_METRICS = ("rotation/theta_rad", "rotation/efficiency", "rotation/orthogonality_error", "probe/rotated")
 
 
 @dataclass(frozen=True)

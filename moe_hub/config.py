@@ -60,9 +60,7 @@ class CouplingConfig(Section):
     learnable_edge_weights: bool = option(
         True, "Learn hyperedge weights", "Off keeps every hyperedge weight at 1.", advanced=True
     )
-    scale: float = option(
-        1.0, "Coupling scale", "0 gives exactly the uncoupled model.", ge=0.0, le=1.0, advanced=True
-    )
+    scale: float = option(1.0, "Coupling scale", "0 gives exactly the uncoupled model.", ge=0.0, le=1.0, advanced=True)
 
 
 class GeometricConfig(Section):
@@ -71,9 +69,7 @@ class GeometricConfig(Section):
     rotation_dims: int = option(
         4, "Rotation angles per expert", "Angles theta, tiled over the planes of the model width.", ge=1, le=256
     )
-    rotation_type: Literal["givens"] = option(
-        "givens", "Rotation type", "How an orthogonal matrix is made from theta."
-    )
+    rotation_type: Literal["givens"] = option("givens", "Rotation type", "How an orthogonal matrix is made from theta.")
     max_angle_rad: float = option(
         0.8,
         "Largest expected angle",
@@ -136,8 +132,7 @@ class ModelConfig(Section):
             )
         if self.coupling.strategy == "all_orders" and self.num_experts > 8:
             raise ValueError(
-                f"coupling.strategy all_orders has 2^{self.num_experts} hyperedges; "
-                "it is allowed up to num_experts = 8"
+                f"coupling.strategy all_orders has 2^{self.num_experts} hyperedges; it is allowed up to num_experts = 8"
             )
         return self
 
@@ -192,14 +187,16 @@ class TrainConfig(Section):
         1e-4, "Expert learning rate", "Expert weights, in geometric mode.", gt=0.0, le=1.0
     )
     weight_decay: float = option(
-        0.1, "Weight decay", "On matrices only; never on gains, biases, angles or edge weights.", ge=0.0, le=1.0,
+        0.1,
+        "Weight decay",
+        "On matrices only; never on gains, biases, angles or edge weights.",
+        ge=0.0,
+        le=1.0,
         advanced=True,
     )
     beta2: float = option(0.98, "Adam beta 2", "Decay of the second moment.", gt=0.0, lt=1.0, advanced=True)
     warmup_steps: int = option(50, "Warm-up", "Steps of linear warm-up.", unit="steps", ge=0, advanced=True)
-    min_lr_ratio: float = option(
-        0.1, "Final learning rate", "As a share of the peak.", ge=0.0, le=1.0, advanced=True
-    )
+    min_lr_ratio: float = option(0.1, "Final learning rate", "As a share of the peak.", ge=0.0, le=1.0, advanced=True)
     grad_clip: float = option(1.0, "Gradient clip", "Largest gradient norm; 0 turns it off.", ge=0.0, advanced=True)
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto", "Precision", "auto: bf16 where the device computes it natively.", advanced=True
@@ -258,9 +255,7 @@ class DataConfig(Section):
         if self.source == "file" and not self.path:
             raise ValueError("path is missing: source is file, so give data.path")
         if self.min_term_size > self.max_term_size:
-            raise ValueError(
-                f"min_term_size = {self.min_term_size} is above max_term_size = {self.max_term_size}"
-            )
+            raise ValueError(f"min_term_size = {self.min_term_size} is above max_term_size = {self.max_term_size}")
         return self
 
 

@@ -23,7 +23,7 @@ from moe_hub.models import measures
 from moe_hub.models.configuration import MoeHubConfig
 from moe_hub.models.expert import Context, norm, rotary_angles
 from moe_hub.models.layer import ExpertLayer, LayerRecord, sampled
-from moe_hub.models.rotation import phase_of_token, rotation_cost
+from moe_hub.models.rotation import givens_matrix, phase_of_token, rotation_cost
 
 PHASES = ("syntax", "reduction", "semantic", "pedagogical")
 RIGHT_ANGLES = tuple(phase * math.pi / 2 for phase in range(len(PHASES)))
@@ -121,7 +121,7 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         found = {
             "expert/load": [measures.load_share(record.contribution_END) for record in records],
             "expert/similarity": [measures.similarity(d) for d in delta],
-            "expert/orthogonality": [1 - measures.normalised_overlap(d) for d in delta],
+            "expert/orthogonality": [measures.normalised_overlap(d) for d in delta],
             "expert/effective_rank": [measures.effective_rank(d) for d in delta],
             "expert/specialization": [measures.specialization(expert_share(record)) for record in records],
         }
@@ -150,7 +150,15 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         first, second = theta_LEP[0, :, 0], theta_LEP[0, :, 1 % theta_LEP.shape[-1]]
         # R p for the unit vector p = (1, 0, 1, 0, 0, ...) / sqrt 2: its first three coordinates.
         probe_E3 = torch.stack((first.cos(), first.sin(), second.cos()), dim=-1) / math.sqrt(2)
-        return {"rotation/theta_rad": theta_LEP, "rotation/efficiency": 1 - cost, "probe/rotated": probe_E3}
+        rotations = [givens_matrix(theta, self.settings.d_model) for theta in theta_LEP]
+        identity = torch.eye(self.settings.d_model, device=theta_LEP.device)
+        error_L = torch.stack([(r.transpose(1, 2) @ r - identity).abs().max() for r in rotations])
+        return {
+            "rotation/theta_rad": theta_LEP,
+            "rotation/efficiency": cost,
+            "rotation/orthogonality_error": error_L,
+            "probe/rotated": probe_E3,
+        }
 
     def _context(self, input_ids_BT: Tensor, documents_BT: Tensor | None) -> Context:
         length = input_ids_BT.shape[1]

@@ -1,0 +1,167 @@
+"""What a run is doing: status.json, replaced in one step, and whether the process that wrote it still lives."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+
+from moe_hub.runs.files import plain, replace_file
+
+STATES = (
+    "queued", "starting", "running", "paused", "stopping", "finished", "stopped", "failed", "interrupted",
+)  # fmt: skip
+LIVE_STATES = frozenset({"starting", "running", "paused", "stopping"})
+FINAL_STATES = frozenset({"finished", "stopped", "failed", "interrupted"})
+
+STATUS_FILE = "status.json"
+START_PATIENCE_S = 30.0  # a trainer imports torch before it can write its pid
+REMOTE_PATIENCE_S = 60.0  # a process on another host can only be judged by its heartbeat
+CREATE_TIME_TOLERANCE_S = 1.0  # create times are counted from the boot time, which moves when the clock is set
+
+
+@dataclass(frozen=True)
+class Status:
+    """The content of status.json. Times are unix seconds."""
+
+    state: str
+    step: int = 0
+    max_steps: int = 0
+    reason: str = ""
+    pid: int | None = None
+    process_create_time: float | None = None
+    boot_id: str = ""
+    host: str = ""
+    heartbeat: float = 0.0
+    device: str = ""
+    world_size: int = 1
+    parameters: dict[str, Any] = field(default_factory=dict)
+    exit_reason: str = ""
+    attempt: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)  # last value of each scalar metric
+
+
+def write_status(run_dir: Path, status: Status) -> None:
+    """Replaces status.json in one step. Raises `OSError` where the folder cannot be written."""
+    replace_file(run_dir / STATUS_FILE, orjson.dumps(plain(_values(status)), option=orjson.OPT_INDENT_2))
+
+
+def read_status(run_dir: Path) -> Status | None:
+    """The status, or None where there is none that can be read; unknown keys and wrong types are left out."""
+    try:
+        values = orjson.loads((run_dir / STATUS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, dict) or values.get("state") not in STATES:
+        return None
+    known = {}
+    for entry in dataclasses.fields(Status):
+        checked = _checked(entry.name, values.get(entry.name))
+        if checked is not None:
+            known[entry.name] = checked
+    return Status(**known)
+
+
+def process_identity() -> dict[str, Any]:
+    """pid, process_create_time, boot_id and host of this process, as `Status` takes them."""
+    return {
+        "pid": os.getpid(),
+        "process_create_time": psutil.Process().create_time(),
+        "boot_id": boot_id(),
+        "host": socket.gethostname(),
+    }
+
+
+@cache
+def boot_id() -> str:
+    """A text that changes when the machine starts again."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"boot-{psutil.boot_time():.0f}"
+
+
+def is_alive(status: Status) -> bool:
+    """Whether the process that the status names still runs: same pid, create time and boot; not a zombie.
+
+    A process on another host counts as alive while its heartbeat is younger than `REMOTE_PATIENCE_S`.
+    """
+    if not is_local(status):
+        return time.time() - status.heartbeat < REMOTE_PATIENCE_S
+    return local_process(status) is not None
+
+
+def is_local(status: Status) -> bool:
+    """Whether the status was written on this host (or names none)."""
+    return not status.host or status.host == socket.gethostname()
+
+
+def local_process(status: Status) -> psutil.Process | None:
+    """The living process that the status names, on this host; None where it is gone or the pid is a stranger's."""
+    if not is_local(status) or status.pid is None or status.pid <= 1 or status.process_create_time is None:
+        return None
+    if status.boot_id and status.boot_id != boot_id():
+        return None
+    try:
+        process = psutil.Process(status.pid)
+        if abs(process.create_time() - status.process_create_time) >= CREATE_TIME_TOLERANCE_S:
+            return None
+        return None if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) else process
+    except psutil.Error:
+        return None
+
+
+def current_state(run_dir: Path) -> str:
+    """The state as a reader shows it: a live state whose process is gone is `interrupted`."""
+    return state_of(read_status(run_dir))
+
+
+def state_of(status: Status | None) -> str:
+    """As `current_state`, of a status already read; None, nothing readable, is `interrupted`."""
+    if status is None:
+        return "interrupted"
+    if status.state not in LIVE_STATES:
+        return status.state
+    if status.state == "starting" and status.pid is None:
+        return "starting" if time.time() - status.heartbeat < START_PATIENCE_S else "interrupted"
+    return status.state if is_alive(status) else "interrupted"
+
+
+def _values(status: Status) -> dict[str, Any]:
+    return {entry.name: getattr(status, entry.name) for entry in dataclasses.fields(status)}
+
+
+_INTEGERS = frozenset({"step", "max_steps", "pid", "world_size", "attempt"})
+_FLOATS = frozenset({"process_create_time", "heartbeat"})
+_MAPPINGS = frozenset({"parameters", "metrics"})
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value if its type fits the field, else None."""
+    if name in _INTEGERS:
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if name in _FLOATS:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if name == "metrics" and isinstance(value, Mapping):
+        return {key: number for key, item in value.items() if (number := _as_float(item)) is not None}
+    if name in _MAPPINGS:
+        return value if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _as_float(value: Any) -> float | None:
+    if isinstance(value, int | float):
+        return float(value)
+    return (
+        {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value) if isinstance(value, str) else None
+    )

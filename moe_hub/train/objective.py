@@ -1,0 +1,38 @@
+"""What training minimises: the task loss, and in geometric mode three more terms, each in [0, 1].
+
+L = L_task + w_o L_orthogonality + w_e L_rotation_efficiency + w_s L_specialization
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from moe_hub.config import TrainConfig
+from moe_hub.data.batch import Batch
+from moe_hub.models.language_model import LanguageModel
+
+
+def loss_terms(
+    model: LanguageModel, batch: Batch, config: TrainConfig, *, measure: bool = False
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Total loss, its terms by name (`task`, and in geometric mode the others), and measures where asked for."""
+    geometric = config.mode == "geometric"
+    output = model(
+        input_ids=batch.input_ids_BT,
+        labels=batch.labels_BT,
+        documents=batch.documents_BT,
+        measure=measure,
+        geometric=geometric,
+    )
+    terms: dict[str, Tensor] = {"task": output.loss, **(output.terms or {})}
+    weights = config.loss_weights.model_dump()
+    total = output.loss
+    for name, term in (output.terms or {}).items():
+        total = total + weights[name] * term
+    return total, terms, {name: value.detach() for name, value in (output.measures or {}).items()}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast (master weights stay fp32), or nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
