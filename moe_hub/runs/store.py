@@ -155,7 +155,7 @@ class RunStore:
 
     def find(self, text: str) -> RunDirectory:
         """The run by id, by the beginning of one id only, or `latest`; raises `RunError`."""
-        ids = self._run_ids()
+        ids = self.ids()
         if text == "latest":
             if not ids:
                 raise RunError(f"there is no run in {self.runs_dir}")
@@ -168,9 +168,9 @@ class RunStore:
     def list(self) -> list[RunSummary]:
         """All runs, newest first; folders that are no readable run are left out."""
         summaries = []
-        for run_id in self._run_ids():
+        for run_id in self.ids():
             with contextlib.suppress(RunError, OSError):
-                summaries.append(_summary(self.open(run_id)))
+                summaries.append(summarize(self.open(run_id)))
         return summaries
 
     def rename(self, run_id: str, label: str) -> None:
@@ -216,7 +216,7 @@ class RunStore:
                 return folder
         raise RunError(f"runs folder {self.runs_dir}: no free run id found")
 
-    def _run_ids(self) -> list[str]:
+    def ids(self) -> list[str]:
         """Names of the folders that may be runs, newest first."""
         try:
             names = [entry.name for entry in os.scandir(self.runs_dir) if entry.is_dir(follow_symlinks=False)]
@@ -244,7 +244,8 @@ def _refuse_alive(run: RunDirectory) -> None:
         raise RunError(f"run {run.run_id} is {state}; stop it before it is deleted")
 
 
-def _summary(run: RunDirectory) -> RunSummary:
+def summarize(run: RunDirectory) -> RunSummary:
+    """The line of one run in the table of runs; raises `RunError` where its config cannot be read."""
     values, notes, status = run.config_values(), run.notes(), run.status()
     model = values.get("model")
     label, tags = notes.get("label"), notes.get("tags")
