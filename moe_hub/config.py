@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,28 +221,106 @@ class TrainConfig(Section):
 class DataConfig(Section):
     """Where the tokens come from."""
 
-    source: Literal["lambda", "file"] = option(
-        "lambda", "Source", "lambda: generated lambda-calculus tasks; file: JSON, JSONL or TXT."
+    source: Literal["lambda", "file", "hub", "mixture"] = option(
+        "lambda",
+        "Source",
+        "lambda: generated lambda-calculus tasks; file: JSON, JSONL, TXT, CSV or Parquet; hub: a Hugging Face dataset; "
+        "mixture: several of these by weight.",
     )
     path: str | None = option(None, "File", "Path of the data file (source: file).")
-    text_format: Literal["auto", "text", "question_answer", "prompt_completion"] = option(
-        "auto", "Format", "auto detects it from the first rows."
+    name: str | None = option(None, "Hub dataset", "Such as owner/name (source: hub).")
+    config_name: str | None = option(None, "Hub config", "Config of the Hub dataset, where it has several.")
+    split: str = option("train", "Hub split", "Split of the Hub dataset.", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    revision: str | None = option(
+        None, "Hub revision", "Branch, tag or commit; a commit makes a run repeatable.", advanced=True
     )
-    tokenizer: Literal["auto", "lambda", "bytes", "characters"] = option(
-        "auto", "Tokenizer", "auto: lambda for the generated tasks, characters for plain text, bytes for rows."
+    mixture: str | None = option(
+        None,
+        "Mixture",
+        "Weights and sources (source: mixture), such as: 0.7 lambda; 0.2 file:notes.jsonl; 0.1 hub:owner/name.",
     )
-    num_train_samples: int = option(
-        20000, "Training samples", "Generated samples, or the most rows used from a file.", ge=1, le=100_000_000
+    text_format: Literal["auto", "text", "question_answer", "instruction", "messages", "prompt_completion"] = option(
+        "auto", "Format", "What a row holds; auto detects it from the columns of the first rows."
     )
-    num_eval_samples: int = option(1000, "Evaluation samples", "Held-out samples.", ge=1, le=10_000_000)
+    text_column: str | None = option(None, "Text column", "Empty: detected.", advanced=True)
+    prompt_column: str | None = option(
+        None, "Prompt column", "Question, instruction or prompt; empty: detected.", advanced=True
+    )
+    input_column: str | None = option(
+        None, "Input column", "What an instruction is applied to; empty: detected.", advanced=True
+    )
+    answer_column: str | None = option(
+        None, "Answer column", "Answer, output or completion; empty: detected.", advanced=True
+    )
+    messages_column: str | None = option(
+        None, "Messages column", "List of role and content; empty: detected.", advanced=True
+    )
+    prompt_template: str | None = option(
+        None,
+        "Prompt template",
+        "Text with {column} in it, such as: Question: {question} Answer: ; empty: the one of the format.",
+        advanced=True,
+    )
+    answer_template: str | None = option(
+        None, "Answer template", "As the prompt template, for the text that is learned.", advanced=True
+    )
+    message_template: str | None = option(
+        None, "Message template", "Text of one message with {role} and {content} in it.", advanced=True
+    )
+    bad_rows: Literal["refuse", "skip"] = option(
+        "refuse", "Bad rows", "refuse: say which rows are unusable and stop; skip: train on the others.", advanced=True
+    )
+    too_long: Literal["drop", "refuse"] = option(
+        "drop",
+        "Too long samples",
+        "Samples with an answer that are longer than the sequence length are never cut: dropped and counted, or "
+        "refused.",
+        advanced=True,
+    )
+    tokenizer: Literal["auto", "lambda", "bytes", "characters", "bpe", "pretrained"] = option(
+        "auto", "Tokenizer", "auto: lambda for the generated tasks, characters for plain text, bytes for all else."
+    )
+    tokenizer_path: str | None = option(
+        None, "Pretrained tokenizer", "Folder or Hub name of a Hugging Face tokenizer (tokenizer: pretrained)."
+    )
+    bpe_vocab_size: int = option(
+        4096, "BPE vocabulary", "Tokens of the BPE that is trained on the data (tokenizer: bpe).", ge=260, le=1_000_000
+    )
+    num_train_samples: int | None = option(
+        None,
+        "Training samples",
+        "The most that are used; empty: 20,000 generated tasks, or every row of a file.",
+        ge=1,
+        le=1_000_000_000,
+    )
+    num_eval_samples: int = option(1000, "Evaluation samples", "The most that are held out.", ge=1, le=10_000_000)
     eval_fraction: float = option(
-        0.1, "Held-out share", "Share of a file's groups that is held out.", gt=0.0, lt=0.9, advanced=True
+        0.1,
+        "Held-out share",
+        "Share of a file that is held out, by groups of equal rows.",
+        gt=0.0,
+        lt=0.9,
+        advanced=True,
     )
     levels: tuple[int, ...] = option(
         (1, 2, 3), "Lambda levels", "Levels of the generated tasks, 0 to 5.", min_length=1, advanced=True
     )
+    layout: Literal["segments", "direct"] = option(
+        "segments",
+        "Lambda layout",
+        "segments: syntax, reduction, meaning and explanation after each other; direct: the answer at once.",
+        advanced=True,
+    )
     min_term_size: int = option(5, "Smallest term", "Nodes of a generated term.", unit="nodes", ge=3, le=30)
     max_term_size: int = option(11, "Largest term", "Nodes of a generated term.", unit="nodes", ge=3, le=30)
+    lambda_seed: int = option(
+        0,
+        "Lambda seed",
+        "Seed of the generated tasks. The run's seed only orders them, so seeds share a test set.",
+        ge=0,
+        le=2**31 - 1,
+        advanced=True,
+    )
 
     @field_validator("levels")
     @classmethod
@@ -250,13 +329,70 @@ class DataConfig(Section):
             raise ValueError(f"{list(levels)}: allowed are levels 0 to 5")
         return tuple(sorted(set(levels)))
 
+    @field_validator("name")
+    @classmethod
+    def _is_hub_id(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(HUB_ID, name):
+            raise ValueError("a Hub dataset is named owner/name, of letters, digits, '-', '_' and '.'")
+        return name
+
+    @field_validator("revision", "config_name")
+    @classmethod
+    def _is_plain_name(cls, value: str | None) -> str | None:
+        if value is not None and (not re.fullmatch(r"[\w./-]{1,128}", value, re.ASCII) or ".." in value):
+            raise ValueError("allowed are letters, digits, '-', '_', '.' and '/'")
+        return value
+
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:
-        if self.source == "file" and not self.path:
-            raise ValueError("path is missing: source is file, so give data.path")
+        needed = {"file": "path", "hub": "name", "mixture": "mixture"}.get(self.source)
+        if needed and not getattr(self, needed):
+            raise ValueError(f"{needed} is missing: source is {self.source}, so give data.{needed}")
+        if self.source == "mixture":
+            parse_mixture(self.mixture or "")
+        if self.tokenizer == "pretrained" and not self.tokenizer_path:
+            raise ValueError("tokenizer_path is missing: tokenizer is pretrained, so give data.tokenizer_path")
+        if self.tokenizer == "lambda" and self.source != "lambda":
+            raise ValueError(
+                f"tokenizer lambda only knows the words of the generated tasks, not source {self.source}; use auto"
+            )
         if self.min_term_size > self.max_term_size:
             raise ValueError(f"min_term_size = {self.min_term_size} is above max_term_size = {self.max_term_size}")
         return self
+
+
+HUB_ID = r"(?!.*(--|\.\.))[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?"
+
+
+@dataclass(frozen=True)
+class MixturePart:
+    """One source of a mixture: lambda, file (`place` is its path) or hub (`place` is owner/name)."""
+
+    weight: float
+    source: Literal["lambda", "file", "hub"]
+    place: str = ""
+
+
+def parse_mixture(text: str) -> tuple[MixturePart, ...]:
+    """`0.7 lambda; 0.3 file:notes.jsonl` as parts whose weights add to 1; raises `ValueError`."""
+    parts: list[MixturePart] = []
+    for item in filter(None, (item.strip() for item in text.split(";"))):
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s+(lambda|file:(.+)|hub:(.+))", item)
+        if not match or float(match[1]) <= 0:
+            raise ValueError(
+                f"mixture part {item!r} must look like: 0.3 file:notes.jsonl (a weight above 0, then "
+                "lambda, file:PATH or hub:owner/name)"
+            )
+        if match[4] and not re.fullmatch(HUB_ID, match[4]):
+            raise ValueError(f"mixture part {item!r}: a Hub dataset is named owner/name")
+        source: Literal["lambda", "file", "hub"] = "file" if match[3] else "hub" if match[4] else "lambda"
+        parts.append(MixturePart(float(match[1]), source, match[3] or match[4] or ""))
+    if len(parts) < 2:
+        raise ValueError("a mixture needs at least two sources, separated by ';'")
+    if len({(part.source, part.place) for part in parts}) < len(parts):
+        raise ValueError("the same source stands twice in the mixture; give it once, with the sum of its weights")
+    total = sum(part.weight for part in parts)
+    return tuple(MixturePart(part.weight / total, part.source, part.place) for part in parts)
 
 
 class Config(Section):
@@ -427,6 +563,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         raise ConfigError(f"config file {path} has schema_version {version!r}; this program reads {SCHEMA_VERSION}")
     return values
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`a.b=value` texts as nested values, the last one winning; raises `ConfigError`."""
+    flat: dict[str, Any] = {}
+    for override in overrides:
+        flat.update(flatten(_parse_override(override)))
+    return nest(flat)
 
 
 def _parse_override(override: str) -> dict[str, Any]:
