@@ -62,7 +62,7 @@ def hyperedge_count(strategy: str, experts: int) -> int:
         return comb(experts, 3) if experts >= 3 else 0
     if strategy == "all":
         return 1
-    return 2**experts - experts - 1  # all_orders: every subset of two or more
+    return int(2**experts) - experts - 1  # all_orders: every subset of two or more
 
 
 def _expert_parameters(model: ModelConfig, experts: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ from transformers import AutoConfig, PretrainedConfig
 from moe_hub.config import ModelConfig
 
 
-class MoeHubConfig(PretrainedConfig):
+class MoeHubConfig(PretrainedConfig):  # type: ignore[misc]
     """Holds `model` (the values of `ModelConfig`), the vocabulary and the ids of the phase markers.
 
     `phase_marker_ids` are the ids that open the segments syntax, reduction, semantic and pedagogical, in that

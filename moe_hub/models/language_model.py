@@ -61,11 +61,16 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
-        elif hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        elif callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embedding
+
+    @property
+    def stack(self) -> list[ExpertLayer]:
+        """The layers, from the first to the last."""
+        return cast(list[ExpertLayer], list(self.layers))
 
     def forward(
         self,
@@ -85,12 +90,12 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         context = self._context(input_ids, documents if documents is not None else attention_mask)
         x_BTD = self.embedding(input_ids)
         records: list[LayerRecord] = []
-        for layer in self.layers:
+        for layer in self.stack:
             x_BTD, record = layer(x_BTD, context)
             if measure or geometric:
                 records.append(record)
         logits_BTV = F.linear(norm(x_BTD), self.embedding.weight).float()
-        several = measure and self.layers[0].num_experts > 1
+        several = measure and self.stack[0].num_experts > 1
         return LanguageModelOutput(
             loss=None if labels is None else next_token_loss(logits_BTV, labels),
             logits=logits_BTV,
@@ -106,7 +111,7 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """
         thetas = self.thetas()
         zero = self.embedding.weight.new_zeros(())
-        if self.layers[0].num_experts == 1:  # one expert overlaps with none and is not routed
+        if self.stack[0].num_experts == 1:  # one expert overlaps with none and is not routed
             records = []
         overlap = [measures.normalised_overlap(record.delta_END).clamp(min=0) for record in records]
         cost = [rotation_cost(theta, self.settings.d_model).mean() for theta in thetas]
@@ -126,15 +131,15 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             "expert/specialization": [measures.specialization(expert_share(record)) for record in records],
         }
         result = {name: torch.stack(values) for name, values in found.items()}
-        weights = [layer.coupling[0].edge_weights() for layer in self.layers if len(layer.coupling)]
-        if weights and weights[0].numel():
+        weights = [weight for layer in self.stack if (weight := layer.hyperedge_weights()) is not None]
+        if weights:
             result["coupling/hyperedge_weight"] = torch.stack(weights).detach()
         result.update(self._rotation_measures())
         return result
 
     def thetas(self) -> list[Tensor]:
         """Rotation angles (E, P) of each layer, radians; empty where the architecture has none."""
-        return [layer.theta_EP for layer in self.layers if layer.theta_EP is not None]
+        return [layer.theta_EP for layer in self.stack if layer.theta_EP is not None]
 
     def set_phase_weights(self, weight_S: list[float]) -> None:
         """Turns phase s by weight_s x 90 s degrees from now on; only for models made with `cognitive`."""

@@ -67,6 +67,13 @@ class ExpertLayer(nn.Module):
         y_BTD = x_BTD + contribution_END.sum(0).view_as(x_BTD)
         return y_BTD, LayerRecord(delta_END, contribution_END, gate_NE)
 
+    def hyperedge_weights(self) -> Tensor | None:
+        """Weights (H,) of the first coupling; None where nothing is coupled."""
+        for coupling in self.coupling:
+            if isinstance(coupling, HypergraphCoupling) and coupling.edges:
+                return coupling.edge_weights()
+        return None
+
     def _deltas(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """The stream after any shared part, the experts' deltas, and the input of the gate."""
         seen_BTD = norm(x_BTD)
@@ -74,7 +81,7 @@ class ExpertLayer(nn.Module):
         if self.scope == "block":
             u_END = self.attention(turned_BTD, self._fold(self.attention.qkv_EOD), context)
             inner_END = norm(x_BTD.flatten(0, 1) + u_END)
-            inner_END = self._turn(inner_END.unflatten(1, x_BTD.shape[:2]), context).flatten(1, 2)
+            inner_END = self._turn(inner_END.view(-1, *x_BTD.shape), context).flatten(1, 2)
             out_END = self.feed_forward(inner_END, self._fold(self.feed_forward.w1_EFD))
             return x_BTD, u_END + out_END, seen_BTD
         x_BTD = x_BTD + self.attention(seen_BTD, self.attention.qkv_EOD, context).view_as(x_BTD)

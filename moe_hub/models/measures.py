@@ -50,7 +50,8 @@ def effective_rank(delta_END: Tensor) -> Tensor:
     """exp(entropy of the normalised eigenvalues) of the mean cosine Gram, in [1, E] (Roy and Vetterli 2007)."""
     values = torch.linalg.eigvalsh(similarity(delta_END)).clamp(min=0)
     share = values / values.sum().clamp(min=1e-12)
-    return torch.special.entr(share).sum().exp()
+    rank: Tensor = torch.special.entr(share).sum().exp()
+    return rank
 
 
 def specialization(gate_NE: Tensor) -> Tensor:
@@ -60,10 +61,11 @@ def specialization(gate_NE: Tensor) -> Tensor:
     """
     entropy_of_mean = torch.special.entr(gate_NE.mean(0)).sum()
     mean_entropy = torch.special.entr(gate_NE).sum(-1).mean()
-    return ((entropy_of_mean - mean_entropy) / math.log(gate_NE.shape[1])).clamp(0, 1)
+    share: Tensor = (entropy_of_mean - mean_entropy) / math.log(gate_NE.shape[1])
+    return share.clamp(0, 1)
 
 
 def load_share(contribution_END: Tensor) -> Tensor:
     """Share of each expert in the layer's output, by mean length of its contribution, (E,), sums to 1."""
-    length_E = contribution_END.norm(dim=-1).mean(1)
+    length_E: Tensor = contribution_END.norm(dim=-1).mean(1)
     return length_E / length_E.sum().clamp(min=1e-12)

@@ -34,7 +34,7 @@ def fold_givens(weight_EOD: Tensor, theta_EP: Tensor) -> Tensor:
     """
     angle_EP = plane_angles(theta_EP, weight_EOD.shape[-1]).unsqueeze(1)
     cos, sin = angle_EP.cos(), angle_EP.sin()
-    pairs = weight_EOD.unflatten(-1, (-1, 2))
+    pairs = weight_EOD.reshape(*weight_EOD.shape[:-1], -1, 2)
     a, b = pairs[..., 0], pairs[..., 1]
     return torch.stack((a * cos + b * sin, b * cos - a * sin), dim=-1).flatten(-2)
 
@@ -74,7 +74,7 @@ def rotate_by_phase(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     size = x.shape[-1] // 8 * 2
     if size == 0:
         return x
-    still, moved = x[..., :-size], x[..., -size:].unflatten(-1, (-1, 2))
+    still, moved = x[..., :-size], x[..., -size:].reshape(*x.shape[:-1], -1, 2)
     a, b = moved[..., 0], moved[..., 1]
     turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
     return torch.cat((still, turned.to(x.dtype)), dim=-1)
