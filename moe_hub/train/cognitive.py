@@ -5,6 +5,7 @@ Legend: S = 4 phases: syntax, reduction, semantic, pedagogical.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from moe_hub.models.language_model import PHASES
@@ -35,6 +36,13 @@ class CognitiveSchedule:
             begins = [phase * self.max_steps // len(PHASES) for phase in range(len(PHASES))]
         ramp = max(1.0, self.max_steps / 8)
         return [1.0] + [0.0 if begin is None else min(1.0, max(0.0, (step - begin) / ramp)) for begin in begins[1:]]
+
+    def unlocked_level(self, step: int, levels: Sequence[int]) -> int | None:
+        """Highest level of the tasks to train on: the curriculum opens one more level with each phase; else all."""
+        if self.scheduling != "curriculum":
+            return None
+        begun = sum(weight > 0 for weight in self.weights(step))
+        return sorted(levels)[min(begun, len(levels)) - 1]
 
     def observe(self, step: int, exact_match: dict[str, float], loss: dict[str, float]) -> None:
         """Unlocks at most one more phase (adaptive only), from the values of one evaluation by phase name."""

@@ -23,6 +23,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def set_threads(config: TrainConfig) -> None:
+    """Uses `train.threads` CPU threads; 0 keeps torch's choice, all cores unless OMP_NUM_THREADS says otherwise."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
 def choose_device(config: TrainConfig) -> torch.device:
     """The device that the config names; `auto` prefers a GPU. Raises `ConfigError` if it is not there."""
     name = config.device

@@ -11,11 +11,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from moe_hub.data.batch import Batch
+from moe_hub.data.prepare import TaskBatch
 from moe_hub.models.language_model import PHASES, LanguageModel
 from moe_hub.models.rotation import phase_of_token
 
@@ -36,7 +36,8 @@ def evaluate_loss(model: LanguageModel, batches: Iterable[Batch]) -> dict[str, f
     nll: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
     right = 0
-    for batch in batches:
+    for each_batch in batches:
+        batch = each_batch.to(model.device)
         logits = model(input_ids=batch.input_ids_BT, documents=batch.documents_BT).logits[:, :-1]
         target = batch.labels_BT[:, 1:]
         each = torch.nn.functional.cross_entropy(
@@ -59,9 +60,7 @@ def evaluate_loss(model: LanguageModel, batches: Iterable[Batch]) -> dict[str, f
 
 
 @torch.no_grad()
-def evaluate_exact_match(
-    model: LanguageModel, batches: Iterable[tuple[Batch, np.ndarray, np.ndarray]]
-) -> dict[str, float]:
+def evaluate_exact_match(model: LanguageModel, batches: Iterable[TaskBatch]) -> dict[str, float]:
     """`val/exact_match` with its interval, by number of reduction steps, and `lambda/exact_match/<phase>`.
 
     For samples in segments the answer is all that is to be written up to the end of the semantic segment: the text
@@ -70,7 +69,8 @@ def evaluate_exact_match(
     """
     hits: dict[str, int] = defaultdict(int)
     trials: dict[str, int] = defaultdict(int)
-    for batch, steps, _ in batches:
+    for task in batches:
+        batch, steps = task.batch.to(model.device), task.steps
         logits = model(input_ids=batch.input_ids_BT, documents=batch.documents_BT).logits[:, :-1]
         target = batch.labels_BT[:, 1:]
         kept = target != -100

@@ -1,0 +1,212 @@
+"""A training state on disk and back: weights, optimizer moments, random state, data position. No pickle.
+
+    checkpoints/step_00000200/
+        model.safetensors, config.json, generation_config.json, tokenizer files   what transformers loads
+        run_config.yaml                                                           the run's config
+        optimizer.safetensors                                                     moments, and random states
+        trainer_state.json                                                        counters, schedules, controllers
+
+A checkpoint is written under another name, flushed to the disk and renamed, so a folder with its final name is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from moe_hub.config import Config, to_yaml
+from moe_hub.errors import RunError
+
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "trainer_state.json"
+RUN_CONFIG = "run_config.yaml"
+_RANDOM = "random/"
+_SPARE_BYTES = 16 << 20  # room for what else a run writes
+
+
+class SavesItself(Protocol):
+    """A tokenizer, as far as a checkpoint is concerned."""
+
+    def save(self, folder: Path) -> None: ...
+
+
+class Model(Protocol):
+    """A transformers model, as far as a checkpoint is concerned."""
+
+    def save_pretrained(self, folder: Path) -> None: ...
+
+
+@dataclass
+class TrainerState:
+    """Where a training stands. `step` optimizer steps are done, which also is the position in the data.
+
+    `active_s` are seconds of training without pauses; `window` holds the sums that the next metric row will show, and
+    `row_*` where the last one was written; `schedules` the state of what is neither weight nor optimizer.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    active_s: float = 0.0
+    row_step: int = 0
+    row_tokens: int = 0
+    row_active_s: float = 0.0
+    best_loss: float | None = None
+    best_step: int | None = None
+    window: dict[str, float] = field(default_factory=dict)
+    schedules: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def folder_name(step: int) -> str:
+    """Name of the checkpoint of a step: step_00000200."""
+    return f"step_{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """The step that a checkpoint's name tells."""
+    return int(folder.name.removeprefix("step_"))
+
+
+def save_checkpoint(
+    root: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    tokenizer: SavesItself,
+    config: Config,
+    state: TrainerState,
+) -> Path:
+    """Writes the checkpoint of `state.step` under `root` in one step; raises `OSError` (a full disk, say).
+
+    A checkpoint of the same step is replaced.
+    """
+    require_room(root, model, optimizer)
+    temporary = root / f".{folder_name(state.step)}.{secrets.token_hex(4)}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        model.save_pretrained(temporary)  # type: ignore[operator]
+        tokenizer.save(temporary)
+        (temporary / RUN_CONFIG).write_text(to_yaml(config), encoding="utf-8")
+        save_file({**_moments(model, optimizer), **_random_states()}, temporary / OPTIMIZER)
+        (temporary / STATE).write_bytes(orjson.dumps(asdict(state), option=orjson.OPT_INDENT_2))
+        return _commit(temporary, root / folder_name(state.step))
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read_state(folder: Path) -> TrainerState:
+    """The counters of a checkpoint; raises `RunError`."""
+    try:
+        values = orjson.loads((folder / STATE).read_bytes())
+        return TrainerState(**values)
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"checkpoint {folder} has no usable {STATE}: {error}; take another checkpoint") from None
+
+
+def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainerState:
+    """Loads weights, moments and random states in place and returns the counters; raises `RunError`.
+
+    The model and the optimizer must have been made from the checkpoint's config.
+    """
+    state = read_state(folder)
+    try:
+        weights = load_file(folder / WEIGHTS)
+        saved = load_file(folder / OPTIMIZER)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(f"checkpoint {folder} cannot be read: {error}; take another checkpoint") from None
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise RunError(
+            f"checkpoint {folder} does not fit this model: missing {sorted(missing)[:3]}, "
+            f"unexpected {sorted(unexpected)[:3]}; the model section of the config must be the checkpoint's"
+        )
+    _load_moments(model, optimizer, saved)
+    _load_random_states(saved)
+    return state
+
+
+def require_room(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raises `OSError` (ENOSPC) where the disk has no room for another checkpoint."""
+    tensors = [*model.state_dict().values(), *_moments(model, optimizer).values()]
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors) + _SPARE_BYTES
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise OSError(28, f"No space left on device: a checkpoint needs {needed >> 20} MB, {free >> 20} MB are free")
+
+
+def remove_old(root: Path, keep: int, best_step: int | None) -> None:
+    """Keeps the newest `keep` checkpoints and the best one; removes the others and what a crash left half written."""
+    for leftover in root.glob(".step_*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for folder in sorted(root.glob("step_*"))[:-keep]:
+        if step_of(folder) != best_step:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _commit(temporary: Path, target: Path) -> Path:
+    for file in temporary.iterdir():
+        _flush(file)
+    _flush(temporary)
+    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        target.rename(old)
+    temporary.rename(target)
+    _flush(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimizer tensors as {parameter name + '/' + moment name: tensor}."""
+    return {
+        f"{name}/{key}": value.contiguous()
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for key, value in saved.items():
+        name, _, moment = key.rpartition("/")
+        if key.startswith(_RANDOM) or name not in parameters:
+            continue
+        # Adam counts its steps on the CPU unless it is fused on a GPU; all else lives beside its parameter.
+        device = parameters[name].device if value.ndim or parameters[name].is_cuda else torch.device("cpu")
+        optimizer.state[parameters[name]][moment] = value.to(device)
+
+
+def _random_states() -> dict[str, Tensor]:
+    states = {f"{_RANDOM}cpu": torch.get_rng_state()}
+    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
+        states[f"{_RANDOM}cuda{index}"] = torch.cuda.get_rng_state(index)
+    return states
+
+
+def _load_random_states(saved: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(saved[f"{_RANDOM}cpu"])
+    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
+        if f"{_RANDOM}cuda{index}" in saved:
+            torch.cuda.set_rng_state(saved[f"{_RANDOM}cuda{index}"], index)

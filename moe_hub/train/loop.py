@@ -1,0 +1,299 @@
+"""The training loop, the only one.
+
+Each step: obey what people ask, forward and backward over `grad_accumulation` batches, clip, update, adapt
+(controllers and ghosts), then log, evaluate and save where due. The batch of a step is a pure function of the seed
+and the step, so a checkpoint's step is all that resuming needs to know of the data.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from moe_hub.checkpoint import TrainerState, remove_old, save_checkpoint
+from moe_hub.config import Config
+from moe_hub.models.language_model import LanguageModel
+from moe_hub.train.adaptation import StepFacts, after_step
+from moe_hub.train.cognitive import CognitiveSchedule
+from moe_hub.train.controller import Controller
+from moe_hub.train.device import choose_precision
+from moe_hub.train.evaluation import evaluate_exact_match, evaluate_loss
+from moe_hub.train.failure import NonFiniteLoss
+from moe_hub.train.objective import autocast, loss_terms
+from moe_hub.train.optimization import gradient_norms, named_groups, rate_factor, set_rates
+from moe_hub.train.record import RunRecord, loggable
+
+if TYPE_CHECKING:
+    from moe_hub.data.batch import Batch
+    from moe_hub.data.prepare import TrainingData
+
+Item = TypeVar("Item")
+PAUSE_POLL_S = 0.1
+
+
+class Trainer:
+    """Trains `model` in place; `state` says how far it is. One object, one attempt of one run."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: LanguageModel,
+        optimizer: torch.optim.Optimizer,
+        data: TrainingData,
+        record: RunRecord,
+        controller: Controller,
+        state: TrainerState,
+    ) -> None:
+        self.config, self.model, self.optimizer, self.data = config, model, optimizer, data
+        self.record, self.controller, self.state = record, controller, state
+        self.checkpoints = record.run_dir / "checkpoints"
+        self.device = model.device
+        self.precision = choose_precision(config.train, self.device)
+        self.forward: Any = torch.compile(model) if config.train.compile else model
+        self.total_steps = total_steps(config, data.batches_per_epoch)
+        self.groups = named_groups(model)
+        cognitive = config.train.lambda_cognitive
+        self.schedule = CognitiveSchedule(cognitive.scheduling, self.total_steps) if model.config.cognitive else None
+        if self.schedule is not None and "cognitive" in state.schedules:
+            self.schedule.load_state_dict(state.schedules["cognitive"])
+        self.saved_step = state.step if state.step else -1
+        self._last_task = 0.0
+        # Logged with the first new step: a row for the old step would supersede what the earlier attempt logged there.
+        self._events: dict[str, Any] = {"event/resume": 1} if state.step else {}
+
+    def run(self) -> str:
+        """Trains until done or asked to stop; returns the final state, `finished` or `stopped`."""
+        self.record.update(state="running", reason="", max_steps=self.total_steps, device=str(self.device))
+        while self.state.step < self.total_steps:
+            self._obey()
+            if self.controller.stop_reason:
+                self._save(reason="stopping")
+                return "stopped"
+            self._step()
+        self._finish()
+        return "finished"
+
+    def _step(self) -> None:
+        began = time.perf_counter()
+        train, state = self.config.train, self.state
+        done = state.step + 1
+        logged = done % train.log_every == 0 or done == self.total_steps
+        factor = rate_factor(train, state.step, self.total_steps)
+        rates = set_rates(self.optimizer, factor)
+        phases = self._move_phases()
+        measures = self._forward_backward(measure=logged)
+        norms = gradient_norms(self.groups) if logged else {}
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.grad_clip or math.inf))
+        task = state.window["loss/task"] / state.window["targets"] if state.window["targets"] else 0.0
+        if not math.isfinite(norm):
+            self._refuse_step(done, rates, norm)
+        self.optimizer.step()
+        facts = StepFacts(done, self._last_task, self.data.unigram_entropy, factor)
+        events = {**self._events, **after_step(self.model, self.optimizer, self.config, facts)}
+        self._events = {}
+        state.step = done
+        state.active_s += time.perf_counter() - began
+        if logged:
+            self._log(task, rates, norms, norm, {**measures, **phases, **events})
+        elif any(name.startswith("event/") for name in events):
+            self._write(loggable(events))
+        self._when_due()
+
+    def _forward_backward(self, *, measure: bool) -> dict[str, Any]:
+        """Gradients of one step; adds to the window and returns the measures of the last batch."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        batches = [batch.to(self.device) for batch in self._batches()]
+        targets = [int((batch.labels_BT[:, 1:] != -100).sum()) for batch in batches]
+        measures: dict[str, Any] = {}
+        self._last_task = 0.0
+        for number, (batch, count) in enumerate(zip(batches, targets, strict=True)):
+            share = count / max(1, sum(targets))
+            last = number == len(batches) - 1
+            with autocast(self.device, self.precision):
+                total, terms, found = loss_terms(self.forward, batch, self.config.train, measure=measure and last)
+            (total * share).backward()
+            measures = found
+            self._last_task += float(terms["task"].detach()) * share
+            self._add(total, terms, count)
+            self.state.tokens += batch.tokens
+        return measures
+
+    def _batches(self) -> list[Batch]:
+        accumulation = self.config.train.grad_accumulation
+        level = self.schedule.unlocked_level(self.state.step, self.config.data.levels) if self.schedule else None
+        first = self.state.step * accumulation
+        return [self.data.train_batch(first + number, level) for number in range(accumulation)]
+
+    def _add(self, total: torch.Tensor, terms: dict[str, torch.Tensor], targets: int) -> None:
+        window = self.state.window
+        values = {"loss/total": total, **{f"loss/{name}": term for name, term in terms.items()}}
+        for name, value in values.items():
+            window[name] = window.get(name, 0.0) + float(value.detach()) * targets
+        window["targets"] = window.get("targets", 0.0) + targets
+
+    def _move_phases(self) -> dict[str, Any]:
+        if self.schedule is None:
+            return {}
+        weights = self.schedule.weights(self.state.step)
+        self.model.set_phase_weights(weights)
+        return {"lambda/phase_weight": weights, "lambda/phase_offset_rad": self.model.phase_angle_S}
+
+    def _log(self, task: float, rates: dict[str, float], norms: dict[str, float], norm: float, more: Any) -> None:
+        state = self.state
+        targets = max(1.0, state.window.pop("targets"))
+        losses = {name: total / targets for name, total in state.window.items()}
+        seconds = max(1e-9, state.active_s - state.row_active_s)
+        speed = (state.tokens - state.row_tokens) / seconds
+        step_s = seconds / (state.step - state.row_step)
+        state.window = {}
+        state.row_step, state.row_tokens, state.row_active_s = state.step, state.tokens, state.active_s
+        self._write({
+            "train/loss": task,
+            **losses,
+            **{f"optim/lr/{name}": rate for name, rate in rates.items()},
+            **{f"optim/grad_norm/{name}": value for name, value in norms.items()},
+            "optim/grad_norm_total": norm,
+            "time/tokens_per_s": speed,
+            "time/step_s": step_s,
+            "time/active_s": state.active_s,
+            **self.record.system(),
+            **more,
+        })  # fmt: skip
+        self.record.progress(state.step, f"loss {task:.4f}  {speed:,.0f} tokens/s")
+
+    def _write(self, values: dict[str, Any]) -> None:
+        self.record.row(self.state.step, self.state.tokens, loggable(values))
+
+    def _when_due(self) -> None:
+        train, step = self.config.train, self.state.step
+        last = step == self.total_steps
+        save = step % train.checkpoint_every == 0
+        if (step % train.eval_every == 0 or save) and not last:
+            self.evaluate(train.eval_batches)
+        if save and not last:
+            self._save()
+        self.record.update(step=step)
+
+    def _finish(self) -> None:
+        self.record.update(reason="evaluating", force=True)
+        self.evaluate(None)
+        self._save()
+
+    def evaluate(self, limit: int | None) -> dict[str, float]:
+        """Held-out metrics, on `limit` batches or on all; logged, and shown to the adaptive schedule."""
+        self.model.eval()
+        try:
+            with autocast(self.device, self.precision):
+                tasks = self._beating(self.data.task_batches(limit))
+                found = evaluate_loss(self.model, self._beating(self.data.eval_batches(limit)))
+                found |= evaluate_exact_match(self.model, tasks)
+        finally:
+            self.model.train()
+        if self.schedule is not None:
+            self.schedule.observe(self.state.step, _by_phase(found, "exact_match"), _by_phase(found, "loss"))
+        self.state.metrics = {**self.state.metrics, **found}
+        self._write(found)
+        shown = ("val/loss", "val/exact_match")
+        self.record.say(f"step {self.state.step}: " + "  ".join(f"{n} {found[n]:.4f}" for n in shown if n in found))
+        loss = found.get("val/loss")
+        if loss is not None and (self.state.best_loss is None or loss < self.state.best_loss):
+            self.state.best_loss, self.state.best_step = loss, self.state.step
+        return found
+
+    def _beating(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, with a heartbeat now and then."""
+        for item in items:
+            self.record.update()
+            yield item
+
+    def _obey(self) -> None:
+        self.controller.poll()
+        self._apply_settings()
+        if self.controller.take_save():
+            self._save()
+        if self.controller.paused and not self.controller.stop_reason:
+            self._pause("paused on request")
+
+    def _apply_settings(self) -> None:
+        for name, value in self.controller.take_settings().items():
+            if name == "ghost_threshold":
+                self.model.set_ghost_threshold(value)
+                self.record.say(f"step {self.state.step}: ghost threshold set to {value:g}")
+
+    def _pause(self, reason: str) -> None:
+        """Holds between two steps until resumed or stopped; a save that is asked for meanwhile is done."""
+        self._write({"event/pause": 1})
+        self.record.update(state="paused", reason=reason)
+        self.record.say(f"step {self.state.step}: {reason}")
+        while self.controller.paused and not self.controller.stop_reason:
+            time.sleep(PAUSE_POLL_S)
+            self.controller.poll()
+            self._apply_settings()
+            if self.controller.take_save():
+                self._save()
+            self.record.update()
+        self._write({"event/resume": 1})
+        self.record.update(state="running", reason="")
+
+    def _save(self, reason: str = "") -> Path | None:
+        """Saves a checkpoint. Where the disk is full the run pauses (unless it is stopping) and keeps the last one."""
+        if reason:
+            self.record.update(state=reason)
+        if self.saved_step == self.state.step:
+            return None
+        if self.schedule is not None:
+            self.state.schedules["cognitive"] = self.schedule.state_dict()
+        try:
+            folder = save_checkpoint(
+                self.checkpoints, self.model, self.optimizer, self.data.tokenizer, self.config, self.state
+            )
+        except OSError as error:
+            self._no_room(error)
+            return None
+        self.saved_step = self.state.step
+        remove_old(self.checkpoints, self.config.train.keep_checkpoints, self.state.best_step)
+        self._write({"event/checkpoint": 1})
+        return folder
+
+    def _no_room(self, error: OSError) -> None:
+        problem = f"the checkpoint of step {self.state.step} cannot be written: {error.strerror}"
+        self.record.say(problem)
+        if self.controller.stop_reason:
+            self.controller.stop_reason += f"; {problem}; the last checkpoint is step {max(0, self.saved_step)}"
+            return
+        self.controller.paused = True
+        self._pause(f"{problem}. Free some space, then resume")
+
+    def _refuse_step(self, step: int, rates: dict[str, float], norm: float) -> None:
+        """Keeps the weights of before the bad step, and says what led to it."""
+        window = {name: value for name, value in self.state.window.items() if name != "targets"}
+        self._write(loggable({"train/loss": self._last_task, "optim/grad_norm_total": norm}))
+        self.state.window = {}
+        self._save()
+        first = self.state.step * self.config.train.grad_accumulation
+        raise NonFiniteLoss(
+            f"non-finite loss or gradient at step {step} (task loss {self._last_task:g}, gradient norm {norm:g}, "
+            f"batches from {first}, learning rates {rates}, terms {sorted(window)}); the step was not applied and the "
+            f"weights before it are saved as step {self.state.step}. Fork from there with a lower learning rate, a "
+            "lower train.grad_clip or train.precision=fp32"
+        )
+
+
+def total_steps(config: Config, batches_per_epoch: int) -> int:
+    """`max_steps`, or fewer where `epochs` ends first."""
+    train = config.train
+    if train.epochs is None:
+        return train.max_steps
+    batches = min(batches_per_epoch, train.max_batches_per_epoch or batches_per_epoch)
+    return max(1, min(train.max_steps, math.ceil(train.epochs * batches / train.grad_accumulation)))
+
+
+def _by_phase(values: dict[str, float], kind: str) -> dict[str, float]:
+    prefix = f"lambda/{kind}/"
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

@@ -1,0 +1,126 @@
+"""The trainer's side of a run directory: metric rows, status with heartbeat, log, and what a terminal shows."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+from moe_hub.runs.status import Status, process_identity, read_status, write_status
+from moe_hub.runs.store import LOG_FILE
+from moe_hub.runs.writer import MetricWriter
+
+HEARTBEAT_S = 2.0
+LINE_EVERY_S = 10.0  # in a log; a terminal has a bar instead
+
+
+class RunRecord:
+    """Writes what happens. A full disk costs rows and heartbeats, never the run."""
+
+    def __init__(self, run_dir: Path, max_steps: int, *, keep_attempt: bool = False) -> None:
+        before = read_status(run_dir)
+        attempt = before.attempt + 1 if before is not None and keep_attempt else 0
+        self.run_dir = run_dir
+        self.status = Status(
+            state="starting",
+            max_steps=max_steps,
+            attempt=attempt,
+            step=before.step if before else 0,
+            metrics=dict(before.metrics) if before else {},
+            heartbeat=time.time(),
+            **process_identity(),
+        )
+        self.writer = MetricWriter(run_dir, attempt)
+        self.process = psutil.Process()
+        self.process.cpu_percent()
+        self._terminal = sys.stderr.isatty()
+        self._own_log = not _is_log(run_dir / LOG_FILE)
+        self._bar: tqdm[Any] | None = None
+        self._last_line = 0.0
+        self.update(force=True)
+
+    def update(self, *, force: bool = False, **changes: Any) -> None:
+        """Changes the status and writes it, at once where a state changes or `force`, else at heartbeats."""
+        now = time.time()
+        due = force or "state" in changes or abs(now - self.status.heartbeat) >= HEARTBEAT_S
+        self.status = replace(self.status, **changes, heartbeat=now if due else self.status.heartbeat)
+        if due:
+            try:
+                write_status(self.run_dir, self.status)
+            except OSError as error:
+                self.say(f"warning: status cannot be written: {error.strerror}")
+
+    def row(self, step: int, tokens: int, values: Mapping[str, Any]) -> None:
+        """Appends a metric row and keeps its scalars in the status."""
+        self.writer.write(step, values, tokens=tokens)
+        scalars = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+        self.update(step=step, metrics={**self.status.metrics, **scalars})
+
+    def progress(self, step: int, text: str) -> None:
+        """Moves the bar of a terminal; in a log, a line every few seconds."""
+        if self._terminal:
+            if self._bar is None:
+                self._bar = tqdm(total=self.status.max_steps, initial=step, unit="step", dynamic_ncols=True)
+            self._bar.update(step - self._bar.n)
+            self._bar.set_postfix_str(text, refresh=False)
+        elif time.monotonic() - self._last_line >= LINE_EVERY_S or step == self.status.max_steps:
+            self._last_line = time.monotonic()
+            self.say(f"step {step}/{self.status.max_steps}  {text}")
+
+    def say(self, line: str) -> None:
+        """A line to the terminal and to log.txt."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(line, file=sys.stderr, flush=True)
+        if self._own_log:
+            try:
+                with (self.run_dir / LOG_FILE).open("a", encoding="utf-8") as log:
+                    log.write(f"{line}\n")
+            except OSError:
+                pass  # said on the terminal; a full disk must not end the run
+
+    def system(self) -> dict[str, float]:
+        """CPU use since the last call (100 = one core) and resident memory."""
+        memory = self.process.memory_info().rss / 1e6
+        return {"system/cpu_percent": self.process.cpu_percent(), "system/memory_mb": memory}
+
+    def close(self, **final: Any) -> None:
+        """Writes the last status and closes the files."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self.update(force=True, **final)
+        self.writer.close()
+
+
+def loggable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors as numbers or arrays of five significant digits: a row stays short and loses nothing that shows."""
+    return {name: _short(value) for name, value in values.items()}
+
+
+def _short(value: Any) -> Any:
+    if hasattr(value, "detach"):
+        value = value.detach().float().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return _short(value.item()) if value.ndim == 0 else [_short(item) for item in value]
+    if isinstance(value, np.floating):
+        value = float(value)
+    return float(f"{value:.5g}") if isinstance(value, float) and math.isfinite(value) else value
+
+
+def _is_log(path: Path) -> bool:
+    """Whether this process's error output already goes to that file, as it does under the launcher."""
+    try:
+        ours, theirs = os.fstat(sys.stderr.fileno()), path.stat()
+    except (OSError, ValueError):
+        return False
+    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
