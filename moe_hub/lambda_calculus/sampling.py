@@ -1,0 +1,65 @@
+"""Exact uniform sampling of closed terms by size, by counting and unranking.
+
+T(n, m), the terms of n nodes under m binders: T(n, m) = [n = 1] m + T(n - 1, m + 1) + sum_i T(i, m) T(n - 1 - i, m)
+(Grygiel and Lescanne 2013, Counting and generating lambda terms, with |variable| = 1). A closed term has m = 0 at its
+root, so m is the binder depth and a bound on it is a bound on m.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from functools import cache
+from itertools import accumulate
+from random import Random
+
+from moe_hub.lambda_calculus.terms import Term
+
+MAX_SIZE = 64
+
+
+@cache
+def count(nodes: int, binders: int = 0, max_depth: int = MAX_SIZE) -> int:
+    """Number of terms of `nodes` nodes under `binders` binders with at most `max_depth` nested binders in all."""
+    if nodes < 1:
+        return 0
+    if nodes == 1:
+        return binders
+    return _abstractions(nodes, binders, max_depth) + sum(_applications(nodes, binders, max_depth))
+
+
+def random_term(rng: Random, nodes: int, max_depth: int = MAX_SIZE) -> Term:
+    """A closed term, uniform among all of that size and depth. Raises `ValueError` where there is none."""
+    total = count(nodes, 0, max_depth)
+    if not total:
+        raise ValueError(f"there is no closed term of {nodes} nodes with at most {max_depth} nested binders")
+    return unrank(nodes, rng.randrange(total), 0, max_depth)
+
+
+def unrank(nodes: int, rank: int, binders: int = 0, max_depth: int = MAX_SIZE) -> Term:
+    """The term number `rank` (0 to `count` - 1): a bijection between numbers and terms."""
+    if nodes == 1:
+        return rank
+    abstractions, bounds, right_counts = _split(nodes, binders, max_depth)
+    if rank < abstractions:
+        return (unrank(nodes - 1, rank, binders + 1, max_depth),)
+    rank -= abstractions
+    left = bisect_right(bounds, rank)
+    left_rank, right_rank = divmod(rank - bounds[left - 1], right_counts[left - 1])
+    return (unrank(left, left_rank, binders, max_depth), unrank(nodes - 1 - left, right_rank, binders, max_depth))
+
+
+def _abstractions(nodes: int, binders: int, max_depth: int) -> int:
+    return count(nodes - 1, binders + 1, max_depth) if binders < max_depth else 0
+
+
+def _applications(nodes: int, binders: int, max_depth: int) -> list[int]:
+    """Applications by the size of their function, 1 to nodes - 2."""
+    return [count(i, binders, max_depth) * count(nodes - 1 - i, binders, max_depth) for i in range(1, nodes - 1)]
+
+
+@cache
+def _split(nodes: int, binders: int, max_depth: int) -> tuple[int, list[int], list[int]]:
+    """Abstractions; ranks at which the function's size changes (first 0); arguments by the function's size."""
+    bounds = [0, *accumulate(_applications(nodes, binders, max_depth))]
+    arguments = [count(nodes - 1 - i, binders, max_depth) for i in range(1, nodes - 1)]
+    return _abstractions(nodes, binders, max_depth), bounds, arguments
