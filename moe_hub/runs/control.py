@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import secrets
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 import orjson
 
 from moe_hub.errors import RunError
-from moe_hub.runs.files import replace_file
+from moe_hub.runs.files import read_regular, replace_file
 
 ACTIONS = ("pause", "resume", "save", "stop", "set")
 SETTABLE = {"ghost_threshold": (0.0, 1.0)}  # what `set` may change in a running trainer: name -> lowest, highest value
@@ -97,10 +96,7 @@ def _number(path: Path) -> int:
 
 def _read(path: Path) -> Request | None:
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would hold the training up
-            return None
-        with path.open("rb") as file:
-            content = orjson.loads(file.read(_MOST_BYTES))
+        content = orjson.loads(read_regular(path, _MOST_BYTES))
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict):

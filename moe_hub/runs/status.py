@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import psutil
 
-from moe_hub.runs.files import plain, replace_file
+from moe_hub.runs.files import plain, read_regular, replace_file
 
 STATES = (
     "queued", "starting", "running", "paused", "stopping", "finished", "stopped", "failed", "interrupted",
@@ -25,14 +25,19 @@ LIVE_STATES = frozenset({"starting", "running", "paused", "stopping"})
 FINAL_STATES = frozenset({"finished", "stopped", "failed", "interrupted"})
 
 STATUS_FILE = "status.json"
-START_PATIENCE_S = 30.0  # a trainer imports torch before it can write its pid
+START_PATIENCE_S = 10.0  # between the making of a run and the first identity of its process
 REMOTE_PATIENCE_S = 60.0  # a process on another host can only be judged by its heartbeat
-CREATE_TIME_TOLERANCE_S = 1.0  # create times are counted from the boot time, which moves when the clock is set
+CREATE_TIME_TOLERANCE_S = 1.0  # where only the wall clock's create time is known
+_LARGEST_STATUS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Status:
-    """The content of status.json. Times are unix seconds."""
+    """The content of status.json. Times are unix seconds.
+
+    `process_start_s` counts from the boot of the machine: unlike the create time it stands still when the clock is set.
+    `launch_id` names the start that a launcher is about to make, or made last.
+    """
 
     state: str
     step: int = 0
@@ -40,6 +45,7 @@ class Status:
     reason: str = ""
     pid: int | None = None
     process_create_time: float | None = None
+    process_start_s: float | None = None
     boot_id: str = ""
     host: str = ""
     heartbeat: float = 0.0
@@ -49,17 +55,22 @@ class Status:
     exit_reason: str = ""
     attempt: int = 0
     metrics: dict[str, float] = field(default_factory=dict)  # last value of each scalar metric
+    launch_id: str = ""
 
 
 def write_status(run_dir: Path, status: Status) -> None:
-    """Replaces status.json in one step. Raises `OSError` where the folder cannot be written."""
-    replace_file(run_dir / STATUS_FILE, orjson.dumps(plain(_values(status)), option=orjson.OPT_INDENT_2))
+    """Replaces status.json in one step. Raises `OSError` where the folder cannot be written.
+
+    Only a status that stays is forced to the disk: when the power fails, a live one is void whatever it says.
+    """
+    content = orjson.dumps(plain(_values(status)), option=orjson.OPT_INDENT_2)
+    replace_file(run_dir / STATUS_FILE, content, sync=status.state not in LIVE_STATES)
 
 
 def read_status(run_dir: Path) -> Status | None:
     """The status, or None where there is none that can be read; unknown keys and wrong types are left out."""
     try:
-        values = orjson.loads((run_dir / STATUS_FILE).read_bytes())
+        values = orjson.loads(read_regular(run_dir / STATUS_FILE, _LARGEST_STATUS))
     except (OSError, ValueError):
         return None
     if not isinstance(values, dict) or values.get("state") not in STATES:
@@ -73,22 +84,37 @@ def read_status(run_dir: Path) -> Status | None:
 
 
 def process_identity() -> dict[str, Any]:
-    """pid, process_create_time, boot_id and host of this process, as `Status` takes them."""
+    """Who this process is, as `Status` takes it: pid, create time, start after boot, boot and host."""
     return {
         "pid": os.getpid(),
         "process_create_time": psutil.Process().create_time(),
+        "process_start_s": _start_after_boot(os.getpid()),
         "boot_id": boot_id(),
         "host": socket.gethostname(),
     }
 
 
+NO_PROCESS: dict[str, Any] = {
+    "pid": None, "process_create_time": None, "process_start_s": None, "boot_id": "", "host": "",
+}  # fmt: skip
+
+
 @cache
 def boot_id() -> str:
-    """A text that changes when the machine starts again."""
+    """A text that changes when the machine starts again; empty where the system has none (then it is not compared)."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return f"boot-{psutil.boot_time():.0f}"
+        return ""
+
+
+def _start_after_boot(pid: int) -> float | None:
+    """Seconds from boot to the start of a process, of /proc/PID/stat (proc(5), field 22); None where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def is_alive(status: Status) -> bool:
@@ -110,15 +136,24 @@ def local_process(status: Status) -> psutil.Process | None:
     """The living process that the status names, on this host; None where it is gone or the pid is a stranger's."""
     if not is_local(status) or status.pid is None or status.pid <= 1 or status.process_create_time is None:
         return None
-    if status.boot_id and status.boot_id != boot_id():
+    if status.boot_id and boot_id() and status.boot_id != boot_id():
         return None
     try:
         process = psutil.Process(status.pid)
-        if abs(process.create_time() - status.process_create_time) >= CREATE_TIME_TOLERANCE_S:
+        if not _same_start(status, process):
             return None
         return None if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) else process
-    except psutil.Error:
+    except (psutil.Error, OverflowError):
         return None
+
+
+def _same_start(status: Status, process: psutil.Process) -> bool:
+    """Whether the process with the status's pid began when the status says; else the pid was given to another."""
+    start = _start_after_boot(process.pid)
+    if start is not None and status.process_start_s is not None:
+        return abs(start - status.process_start_s) < 0.001
+    assert status.process_create_time is not None
+    return bool(abs(process.create_time() - status.process_create_time) < CREATE_TIME_TOLERANCE_S)
 
 
 def current_state(run_dir: Path) -> str:
@@ -133,7 +168,7 @@ def state_of(status: Status | None) -> str:
     if status.state not in LIVE_STATES:
         return status.state
     if status.state == "starting" and status.pid is None:
-        return "starting" if time.time() - status.heartbeat < START_PATIENCE_S else "interrupted"
+        return "starting" if abs(time.time() - status.heartbeat) < START_PATIENCE_S else "interrupted"
     return status.state if is_alive(status) else "interrupted"
 
 
@@ -142,7 +177,7 @@ def _values(status: Status) -> dict[str, Any]:
 
 
 _INTEGERS = frozenset({"step", "max_steps", "pid", "world_size", "attempt"})
-_FLOATS = frozenset({"process_create_time", "heartbeat"})
+_FLOATS = frozenset({"process_create_time", "process_start_s", "heartbeat"})
 _MAPPINGS = frozenset({"parameters", "metrics"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time as clock
 from collections.abc import Mapping
@@ -11,13 +12,18 @@ from typing import Any, Self
 
 import orjson
 
-from moe_hub.runs.files import plain
+from moe_hub.runs.files import to_json
 
 METRICS_FILE = "metrics.jsonl"
+_TAIL = 1 << 16  # bytes at the end of the file in which the attempt of the last row is looked for first
 
 
 class MetricWriter:
-    """The one writer of a run's metrics. `lost_rows` counts the rows that could not be written."""
+    """The one writer of a run's metrics. `lost_rows` counts the rows that could not be written.
+
+    `attempt` is the number of this attempt at the run: the given one, or one more than the newest in the file where
+    that is higher (a status lost with the power), for readers drop the rows of an older attempt.
+    """
 
     def __init__(self, run_dir: Path, attempt: int = 0) -> None:
         self.path = Path(run_dir) / METRICS_FILE
@@ -26,25 +32,30 @@ class MetricWriter:
         self._descriptor: int | None = None
         self._torn = False
         self._closed = False
-        self._open()
+        descriptor = self._open()
+        newest = _newest_attempt(descriptor) if descriptor is not None else 0
+        if newest > attempt:
+            self.attempt = newest + 1
 
     def write(self, step: int, values: Mapping[str, Any], *, tokens: int = 0, time: float | None = None) -> None:
-        """Appends one row with a single system call; `values` are scalars, nested lists or arrays."""
-        row = {"step": int(step), "time": clock.time() if time is None else float(time), "tokens": int(tokens)}
+        """Appends one row with a single system call; `values` are scalars, nested lists or arrays.
+
+        Raises `TypeError` for a value that no row can hold.
+        """
+        row: dict[str, Any] = {"step": int(step), "time": clock.time() if time is None else float(time)}
+        row["tokens"] = int(tokens)
         if self.attempt > 0:
             row["attempt"] = self.attempt
-        line = orjson.dumps(plain({**row, **values})) + b"\n"
-        if self._closed or (self._descriptor is None and not self._open()):
+        line = to_json({**row, **values, **row}) + b"\n"  # a metric cannot take the place of one of these
+        if self._ready():
+            self._append(line)
+        else:
             self.lost_rows += 1
-            return
-        self._append(line)
 
     def close(self) -> None:
         """Closes the file; rows written later are counted as lost."""
         self._closed = True
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -54,20 +65,31 @@ class MetricWriter:
     ) -> None:
         self.close()
 
-    def _open(self) -> bool:
+    def _ready(self) -> bool:
+        if self._closed:
+            return False
+        if self._descriptor is not None and _removed(self._descriptor):
+            self._release()  # rows written to it would vanish without a word
+        return self._descriptor is not None or self._open() is not None
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            with contextlib.suppress(OSError):  # a network disk reports here what it could not keep
+                os.close(descriptor)
+
+    def _open(self) -> int | None:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError:
-            return False
+            return None
         self._descriptor = descriptor
         try:
             size = os.fstat(descriptor).st_size
             self._torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            if self._torn:
-                self._torn = os.write(descriptor, b"\n") != 1
         except OSError:
             self._torn = True
-        return True
+        return descriptor
 
     def _append(self, line: bytes) -> None:
         # After a row that went to disk only in part, a newline ends that part, so the next row stays whole.
@@ -78,6 +100,50 @@ class MetricWriter:
         except OSError:
             self.lost_rows += 1
             return
-        self._torn = written != len(content)
-        if self._torn:
-            self.lost_rows += 1
+        if written == len(content):
+            self._torn = False
+            return
+        self.lost_rows += 1
+        self._take_back(written)
+
+    def _take_back(self, written: int) -> None:
+        """Cuts off the part of a row that the disk had room for, so that the file ends as it did before."""
+        assert self._descriptor is not None
+        try:
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+        except OSError:
+            self._torn = True
+
+
+def _removed(descriptor: int) -> bool:
+    try:
+        return os.fstat(descriptor).st_nlink == 0
+    except OSError:
+        return True
+
+
+def _newest_attempt(descriptor: int) -> int:
+    """The attempt of the last whole row; 0 where there is none."""
+    with contextlib.suppress(OSError):
+        size = os.fstat(descriptor).st_size
+        tail = _TAIL
+        while size:
+            lines = os.pread(descriptor, tail, max(0, size - tail)).split(b"\n")
+            for line in reversed(lines[:-1]):  # what follows the last newline is no whole row
+                if (attempt := _attempt_of(line)) is not None:
+                    return attempt
+            if tail >= size:
+                break
+            tail *= 16
+    return 0
+
+
+def _attempt_of(line: bytes) -> int | None:
+    try:
+        row = orjson.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    attempt = row.get("attempt", 0)
+    return attempt if isinstance(attempt, int) else None
