@@ -26,6 +26,8 @@ class RunHistory:
     config: Mapping[str, Any] = field(default_factory=dict)
     status: Status | None = None
     rows: Sequence[Mapping[str, Any]] = ()
+    label: str = ""
+    version: str = ""
     _found: dict[str, tuple[list[int], FloatArray]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,13 +58,20 @@ class RunHistory:
         steps = np.fromiter((self.rows[index]["step"] for index in indices), np.int64, len(indices))
         return _frozen_array(steps), values
 
-    def x_values(self, name: str, axis: Literal["step", "tokens", "time"]) -> FloatArray:
+    def x_values(self, name: str, axis: Literal["step", "tokens", "active_time", "time"]) -> FloatArray:
         """Where the values of a metric stand on an axis, (S,): step, tokens, or seconds since the first row."""
+        axis = "time" if axis == "active_time" else axis
         indices, _ = self._column(name)
         values = np.fromiter((float(self.rows[index].get(axis) or 0) for index in indices), np.float64, len(indices))
         if axis == "time" and len(indices):
             values = values - float(self.rows[0].get("time") or 0)
         return _frozen_array(values)
+
+    def abandoned(self, name: str, axis: str) -> list[tuple[FloatArray, FloatArray]]:
+        return []
+
+    def remember(self, key: Any, compute: Any) -> Any:
+        return compute()
 
     def _column(self, name: str) -> tuple[list[int], FloatArray]:
         if name not in self._found:

@@ -1,0 +1,193 @@
+"""What the rotations do: angles, whether they stay orthogonal, what they cost, and a probe vector in space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from moe_hub.figures import theme
+from moe_hub.figures.buckets import visible
+from moe_hub.figures.drawing import Drawing, Trace, compact
+from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, reference, run_label
+from moe_hub.figures.parts import chosen_layer, first_with
+from moe_hub.figures.spec import figure
+from moe_hub.figures.view import View
+from moe_hub.runs.history import RunHistory
+
+MOST_ANGLES = 64
+MOST_PROBE_POINTS = 1500
+FP32_BOUND = 5e-6  # largest |R^T R - I| that rounding in fp32 explains
+
+
+@figure("Geometric", "Rotation Angles Evolution", ("rotation/theta_rad",))
+def rotation_angles_evolution(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """How far, and in which planes, has each expert turned the data it reads?
+
+    One line per expert (colour) and plane (dash) of the chosen layer, in radians. Angles are periodic and never
+    clipped; the dotted lines are the largest expected angle of the config. Lines of different experts that stay
+    together mean that the experts read the data alike.
+
+    Null value: 0 rad, no rotation, where every angle begins.
+    """
+    drawing = Drawing(panels=["angle, rad"])
+    history = first_with(histories, "rotation/theta_rad", drawing)
+    if history is None:
+        return drawing
+    theta = history.arrays("rotation/theta_rad")[1]
+    layer = chosen_layer(theta.shape[1], view, drawing)
+    wanted = _most_moved(theta[:, layer], drawing)
+    curves = [
+        metric_curve(
+            history, "rotation/theta_rad", view, f"expert {expert}, plane {plane}", theme.line_style(expert, view)[0],
+            (layer, expert, plane), dash=theme.DASHES[plane % len(theme.DASHES)], group=f"expert {expert}",
+            group_title=f"expert {expert}",
+        )
+        for expert, plane in wanted
+    ]  # fmt: skip
+    add_curves(drawing, present(curves), view)
+    bound = _from_config(history, "max_angle_rad")
+    if bound is not None and np.nanmax(np.abs(theta[:, layer])) > bound / 2:
+        reference(drawing, f"{history.run_id}/bound", "largest expected angle", bound, view)
+        reference(drawing, f"{history.run_id}/-bound", "and its negative", -bound, view)
+    return drawing
+
+
+def _most_moved(theta: np.ndarray, drawing: Drawing) -> list[tuple[int, int]]:
+    """(expert, plane) of all angles (rows, experts, planes), or of those that ended farthest from 0."""
+    pairs = [(int(expert), int(plane)) for expert, plane in np.ndindex(*theta.shape[1:])]
+    if len(pairs) <= MOST_ANGLES:
+        return pairs
+    size = np.nan_to_num(np.abs(theta[-1])).ravel()
+    drawing.note(f"the {MOST_ANGLES} of {len(pairs):,} angles that are farthest from 0 now")
+    return sorted(pairs[index] for index in np.argsort(-size, kind="stable")[:MOST_ANGLES].tolist())
+
+
+@figure("Geometric", "Orthogonality Preservation", ("rotation/orthogonality_error", "expert/orthogonality"))
+def orthogonality_preservation(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Are the rotations still rotations, and are the experts still different?
+
+    Above: the largest entry of |R^T R - I| in each layer; below the dotted line (5e-6) it is rounding in fp32, above
+    it R is no rotation any more. Below: normalised overlap of the experts' outputs, 0 where they are as independent
+    as random directions, 1 where they have collapsed into one.
+
+    Null values: error 0; overlap 0 (the value of untrained, independent experts).
+    """
+    errors, overlap = "rotation/orthogonality_error", "expert/orthogonality"
+    drawing = Drawing()
+    known = [name for name in (errors, overlap) if any(name in history.names() for history in histories)]
+    titles = {errors: "largest |RᵀR − I|", overlap: "overlap of experts, 0 to 1"}
+    drawing.panels = [titles[name] for name in known]
+    curves = [
+        curve for panel, name in enumerate(known) for curve in layer_curves(histories, name, view, drawing, panel)
+    ]  # fmt: skip
+    add_curves(drawing, curves, view)
+    if errors in known:
+        reference(drawing, "fp32-bound", "fp32 rounding, 5e-6", FP32_BOUND, view)
+    return drawing
+
+
+def layer_curves(
+    histories: Sequence[RunHistory], metric: str, view: View, drawing: Drawing, panel: int = 0
+) -> list[Curve]:
+    """One curve per layer of a (layers) metric; with several runs their mean over layers cannot be drawn honestly,
+    so each run shows the chosen layer."""
+    if len(histories) == 1:
+        layers = histories[0].arrays(metric)[1].shape[1:]
+        return present([
+            metric_curve(histories[0], metric, view, f"layer {layer}", theme.line_style(layer, view)[0], (layer,),
+                         dash=theme.line_style(layer, view)[1], panel=panel, legend=panel == 0,
+                         group=f"layer {layer}", smoothed=True)
+            for layer in range(layers[0] if layers else 0)
+        ])  # fmt: skip
+    drawing.note(f"layer {view.layer} of each run")
+    found = []
+    for index, history in enumerate(histories):
+        values = history.arrays(metric)[1]
+        if values.ndim == 2 and values.shape[0]:
+            colour, dash = theme.line_style(index, view)
+            layer = min(view.layer, values.shape[1] - 1)
+            found.append(metric_curve(history, metric, view, run_label(history), colour, (layer,), dash=dash,
+                                      panel=panel, legend=panel == 0, group=history.run_id, smoothed=True))  # fmt: skip
+    return present(found)
+
+
+def _from_config(history: RunHistory, key: str) -> float | None:
+    value = history.config.get("model", {}).get("geometric", {}).get(key)
+    return float(value) if isinstance(value, int | float) else None
+
+
+@figure("Geometric", "3D Rotation Visualization", ("probe/rotated",))
+def rotation_3d(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Where has each expert's rotation carried the same vector?
+
+    The trajectory of one fixed probe vector p, a unit vector, under each expert's measured rotation of layer 0: the
+    first three coordinates of R p at every logged step, from the open circle (start) to the filled one (now). Nothing
+    is interpolated: each point is a logged row. Lines that part show experts that read the data from different sides;
+    the faint circle is the path of a turn in the first plane alone.
+
+    Null value: all experts at the open circle, as in an untrained model.
+    """
+    drawing = Drawing()
+    history = first_with(histories, "probe/rotated", drawing)
+    if history is None:
+        return drawing
+    steps, path = history.arrays("probe/rotated")
+    x = history.x_values("probe/rotated", view.x)
+    window = visible(x, view.x_range)
+    steps, path = steps[window], path[window]
+    kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_PROBE_POINTS)).astype(np.int64))
+    if kept.size < len(steps):
+        drawing.note(f"{len(steps):,} rows, of which every {len(steps) // kept.size}th is drawn")
+    for expert in range(path.shape[1]):
+        drawing.traces += _trajectory(history, expert, steps[kept], path[kept, expert], view)
+    drawing.traces.append(_turn(path[0, 0], view))
+    names = ("first coordinate", "second coordinate", "third coordinate")
+    axes = {axis: _axis_3d(name, view) for axis, name in zip(("xaxis", "yaxis", "zaxis"), names, strict=True)}
+    drawing.layout = {"scene": {**axes, "aspectmode": "data", "uirevision": "rotation-3d"}}
+    drawing.note("first three coordinates of R p, layer 0")
+    return drawing
+
+
+def _trajectory(history: RunHistory, expert: int, steps: np.ndarray, path: np.ndarray, view: View) -> list[Trace]:
+    colour, dash = theme.line_style(expert, view)
+    uid = f"{history.run_id}/probe/rotated/{expert}"
+    finite = np.isfinite(path).all(1)
+    line: Trace = {
+        "type": "scatter3d", "mode": "lines", "uid": uid, "name": f"expert {expert}", "legendgroup": f"{expert}",
+        **{axis: compact(path[:, index], exact=True) for index, axis in enumerate("xyz")},
+        "customdata": compact(steps, exact=True), "line": {"color": colour, "width": 5, "dash": dash},
+        "hovertemplate": f"step %{{customdata:,}}<br>%{{x:.3f}}, %{{y:.3f}}, %{{z:.3f}}<extra>expert {expert}</extra>",
+    }  # fmt: skip
+    if not finite.any():
+        return [line]
+    ends = np.flatnonzero(finite)[[0, -1]]
+    marks: Trace = {
+        "type": "scatter3d", "mode": "markers", "uid": f"{uid}/ends", "name": f"expert {expert}, start and now",
+        "legendgroup": f"{expert}", "showlegend": False,
+        **{axis: compact(path[ends, index], exact=True) for index, axis in enumerate("xyz")},
+        "customdata": compact(steps[ends], exact=True),
+        "marker": {"color": colour, "size": 5, "symbol": ["circle-open", "circle"]},
+        "hovertemplate": f"step %{{customdata:,}}<br>%{{x:.3f}}, %{{y:.3f}}, %{{z:.3f}}<extra>expert {expert}</extra>",
+    }  # fmt: skip
+    return [line, marks]
+
+
+def _turn(start: np.ndarray, view: View) -> Trace:
+    """The circle that the start point runs through when only the first plane turns."""
+    angle = np.linspace(0, 2 * np.pi, 97)
+    a, b, c = (float(value) for value in start[:3])
+    return {
+        "type": "scatter3d", "mode": "lines", "uid": "first-plane", "name": "turn in the first plane",
+        "x": a * np.cos(angle) - b * np.sin(angle), "y": a * np.sin(angle) + b * np.cos(angle),
+        "z": np.full(angle.size, c), "line": {"color": theme.palette(view).muted, "width": 1.5}, "hoverinfo": "skip",
+    }  # fmt: skip
+
+
+def _axis_3d(name: str, view: View) -> dict[str, object]:
+    colours = theme.palette(view)
+    return {
+        "title": {"text": name, "font": {"size": 11, "color": colours.muted}}, "gridcolor": colours.grid,
+        "zerolinecolor": colours.muted, "backgroundcolor": colours.paper, "color": colours.muted,
+        "tickfont": {"size": 10}, "nticks": 5,
+    }  # fmt: skip
