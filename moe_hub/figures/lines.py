@@ -28,8 +28,8 @@ MOST_NAMED = 24  # above this many curves a legend is longer than the figure
 class Curve:
     """One line of a figure. `uid` must be the same at every update: zoom, legend choices and hiding hang on it.
 
-    `smoothed` says whether the view's smoothing applies; `panel` counts from 0; `older` holds (x, y) of superseded
-    attempts.
+    `hover` is the name under the pointer, where it says more than the legend. `smoothed` says whether the view's
+    smoothing applies; `panel` counts from 0; `older` holds (x, y) of superseded attempts.
     """
 
     uid: str
@@ -43,7 +43,7 @@ class Curve:
     smoothed: bool = False
     markers: bool = False
     group: str = ""
-    group_title: str = ""
+    hover: str = ""
     legend: bool = True
     older: tuple[tuple[FloatArray, FloatArray], ...] = ()
     smoother: Callable[[float], FloatArray] | None = field(default=None, repr=False)
@@ -167,22 +167,20 @@ def _line(
     index = select(x, y, buckets, log_x=view.log_x)
     exact = index.size == x.size
     y = y[index]
-    name = theme.plain_text(curve.name)
+    name, hover = theme.plain_text(curve.name), theme.plain_text(curve.hover or curve.name)
     alone = curve.markers or y.size == 1
     trace: Trace = {
         "type": "scatter", "uid": curve.uid, "name": name, "mode": "lines+markers" if alone else "lines",
         "x": compact(x[index], exact=exact), "y": compact(np.where(np.isfinite(y), y, np.nan), exact=exact),
         "line": {"color": curve.colour, "width": curve.width, "dash": curve.dash}, "opacity": opacity,
         "showlegend": curve.legend, "connectgaps": False,
-        "hovertemplate": f"%{{y:.5g}}<extra>{name}{' (' + kind + ')' if kind else ''}</extra>",
+        "hovertemplate": f"%{{y:.5g}}<extra>{hover}{' (' + kind + ')' if kind else ''}</extra>",
         **panel_axis(curve.panel),
     }  # fmt: skip
     if alone:
         trace["marker"] = {"color": curve.colour, "size": 6}
     if curve.group:
         trace["legendgroup"] = curve.group
-        if curve.group_title:
-            trace["legendgrouptitle"] = {"text": theme.plain_text(curve.group_title), "font": {"size": 11}}
     return trace
 
 
@@ -197,7 +195,7 @@ def _marks(curve: Curve, x: FloatArray, y: FloatArray, log_y: bool, view: View) 
     spread = hits if hits.size <= MOST_MARKS else hits[np.linspace(0, hits.size - 1, MOST_MARKS).astype(np.int64)]
     source = np.where(before[spread] >= 0, before[spread], first)
     height = np.where(source >= 0, y[source], 1.0)
-    name = f"{theme.plain_text(curve.name)}: {hits.size:,} not finite"
+    name = f"{theme.plain_text(curve.hover or curve.name)}: {hits.size:,} not finite"
     return [{
         "type": "scatter", "mode": "markers", "uid": f"{curve.uid}/not-finite", "name": name,
         "x": compact(x[spread], exact=True), "y": height, "showlegend": curve.legend,

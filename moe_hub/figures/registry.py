@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ _TABLE = (
     loss.geometric_loss_components,
     rotation.rotation_3d,
 )
+
+TITLE_PX, NOTE_PX, PANEL_TITLE_PX = 34, 15, 22
 
 FIGURES: dict[str, FigureSpec] = {spec.key: spec for spec in _TABLE}
 
@@ -54,54 +57,72 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
     """The figure as plain data: {"data": [...], "layout": {...}}, arrays as numpy arrays."""
     spec = find(key)
     drawing = spec.draw(histories, view)
+    if not drawing.traces:
+        drawing.note("no rows yet")
     layout = theme.base_layout(view)
     if drawing.panels:
         layout |= _panel_axes(drawing, view)
     elif drawing.x_axis:
-        layout["xaxis"] = {**theme.axis_style(view), **drawing.x_axis}
+        layout["xaxis"] = _axis(view, drawing.x_axis)
     layout |= drawing.layout
-    if not drawing.traces:
-        drawing.note("no rows yet")
-    layout["title"] = _title(spec, drawing, view)
-    layout["margin"] = {**layout["margin"], "t": 40 + 15 * (layout["title"]["text"].count("<br>") + 1)}
-    layout["hovermode"] = layout.get("hovermode") or ("x unified" if 1 < len(drawing.traces) <= 10 else "closest")
+    _head(layout, spec, drawing, view)
+    layout.setdefault("hovermode", "x unified" if 1 < len(drawing.traces) <= 10 else "closest")
     layout["uirevision"] = key
     _keep_zoom(layout, view)
     layout["meta"] = {"key": key, "question": spec.question, "notes": list(drawing.notes)}
-    return {"data": drawing.traces, "layout": layout}
+    return {"data": [{**trace, "uid": _class_name(trace["uid"])} for trace in drawing.traces], "layout": layout}
 
 
-def _title(spec: FigureSpec, drawing: Drawing, view: View) -> dict[str, Any]:
-    colours = theme.palette(view)
-    lines = [f"<b>{theme.plain_text(spec.title)}</b>"]
-    notes = [
-        f'<span style="font-size:11px;color:{colours.muted}">{theme.wrap(theme.plain_text(note), view, 11)}</span>'
-        for note in drawing.notes
-    ]
-    return {
-        "text": "<br>".join(lines + notes), "x": 0, "xref": "container", "xanchor": "left",
-        "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 12, "t": 12}, "font": {"size": 15},
+def _class_name(uid: str) -> str:
+    """The uid in letters that a CSS selector takes: Plotly looks colour bars up by it. Different stay different."""
+    return re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", uid)
+
+
+def _head(layout: dict[str, Any], spec: FigureSpec, drawing: Drawing, view: View) -> None:
+    """The title at the top, the notes under it, and above each panel what it shows, with its unit."""
+    muted = theme.palette(view).muted
+    layout["title"] = {
+        "text": f"<b>{theme.plain_text(spec.title)}</b>", "font": {"size": 15}, "x": 0, "xref": "container",
+        "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 12, "t": 12},
     }  # fmt: skip
+    words = {"showarrow": False, "xref": "paper", "yref": "paper", "x": 0, "xanchor": "left", "yanchor": "bottom",
+             "align": "left", "borderpad": 0}  # fmt: skip
+    notes = [theme.wrap(theme.plain_text(note), view, 11) for note in drawing.notes]
+    lines = sum(note.count("<br>") + 1 for note in notes)
+    above = PANEL_TITLE_PX if drawing.panels else 6
+    found = list(layout.get("annotations", []))
+    if notes:
+        font = {"size": 11, "color": muted}
+        found.append({**words, "text": "<br>".join(notes), "y": 1, "yshift": above, "font": font, "name": "notes"})
+    for index, title in enumerate(drawing.panels):
+        top = layout["yaxis" if index == 0 else f"yaxis{index + 1}"]["domain"][1]
+        font = {"size": 12, "color": theme.palette(view).text}
+        found.append({**words, "text": theme.plain_text(title), "y": top, "yshift": 2, "font": font, "name": "panel"})
+    layout["annotations"] = found
+    layout["margin"] = {**layout["margin"], "t": TITLE_PX + above + NOTE_PX * lines}
+
+
+def _axis(view: View, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The style of an axis with what a figure chose for it."""
+    style = theme.axis_style(view)
+    return {**style, **chosen, "title": {**style["title"], **chosen.get("title", {"text": ""})}}
 
 
 def _panel_axes(drawing: Drawing, view: View) -> dict[str, Any]:
     """y axes from top to bottom over one x axis, which stands under the last."""
     log_y = view.log_y if drawing.log_y is None else drawing.log_y
     count = len(drawing.panels)
-    height, gap = (1 - 0.1 * (count - 1)) / count, 0.1
+    gap = 0.12 if count > 1 else 0.0
+    height = (1 - gap * (count - 1)) / count
     axes: dict[str, Any] = {}
-    for index, title in enumerate(drawing.panels):
+    for index in range(count):
         top = 1 - index * (height + gap)
-        style = theme.axis_style(view)
-        axes["yaxis" if index == 0 else f"yaxis{index + 1}"] = {
-            **style, "title": {**style["title"], "text": theme.plain_text(title)}, "anchor": "x",
-            "domain": [max(0.0, top - height), top], "type": "log" if log_y else "linear",
+        axes["yaxis" if index == 0 else f"yaxis{index + 1}"] = _axis(view, {
+            "anchor": "x", "domain": [max(0.0, top - height), top], "type": "log" if log_y else "linear",
             "exponentformat": "power",
-        }  # fmt: skip
-    style = theme.axis_style(view)
-    x = {**style, **drawing.x_axis, "anchor": "y" if count == 1 else f"y{count}"}
-    x["title"] = {**style["title"], **drawing.x_axis.get("title", {"text": ""})}
-    return {**axes, "xaxis": x}
+        })  # fmt: skip
+    bottom = "y" if count == 1 else f"y{count}"
+    return {**axes, "xaxis": _axis(view, {**drawing.x_axis, "anchor": bottom})}
 
 
 def _keep_zoom(layout: dict[str, Any], view: View) -> None:

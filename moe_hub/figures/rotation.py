@@ -17,6 +17,7 @@ from moe_hub.runs.history import RunHistory
 
 MOST_ANGLES = 64
 MOST_PROBE_POINTS = 1500
+DASH_WORDS = ("full", "dashed", "dotted", "dash-dot", "long dashes", "long dash-dot")
 FP32_BOUND = 5e-6  # largest |R^T R - I| that rounding in fp32 explains
 
 
@@ -37,15 +38,18 @@ def rotation_angles_evolution(histories: Sequence[RunHistory], view: View) -> Dr
     theta = history.arrays("rotation/theta_rad")[1]
     layer = chosen_layer(theta.shape[1], view, drawing)
     wanted = _most_moved(theta[:, layer], drawing)
+    named = dict(reversed(wanted))  # expert -> its first plane, which stands in the legend for all of them
     curves = [
         metric_curve(
-            history, "rotation/theta_rad", view, f"expert {expert}, plane {plane}", theme.line_style(expert, view)[0],
+            history, "rotation/theta_rad", view, f"expert {expert}", theme.line_style(expert, view)[0],
             (layer, expert, plane), dash=theme.DASHES[plane % len(theme.DASHES)], group=f"expert {expert}",
-            group_title=f"expert {expert}",
+            hover=f"expert {expert}, plane {plane}", legend=plane == named[expert],
         )
         for expert, plane in wanted
     ]  # fmt: skip
     add_curves(drawing, present(curves), view)
+    planes = [f"{plane} {word}" for plane, word in zip(range(theta.shape[3]), DASH_WORDS, strict=False)]
+    drawing.note(f"planes: {', '.join(planes)}{' and so on' if theta.shape[3] > len(DASH_WORDS) else ''}")
     bound = _from_config(history, "max_angle_rad")
     if bound is not None and np.nanmax(np.abs(theta[:, layer])) > bound / 2:
         reference(drawing, f"{history.run_id}/bound", "largest expected angle", bound, view)
@@ -123,8 +127,8 @@ def rotation_3d(histories: Sequence[RunHistory], view: View) -> Drawing:
 
     The trajectory of one fixed probe vector p, a unit vector, under each expert's measured rotation of layer 0: the
     first three coordinates of R p at every logged step, from the open circle (start) to the filled one (now). Nothing
-    is interpolated: each point is a logged row. Lines that part show experts that read the data from different sides;
-    the faint circle is the path of a turn in the first plane alone.
+    is interpolated: each point is a logged row. Lines that part show experts that read the data from different sides.
+    The three axes have their own scales.
 
     Null value: all experts at the open circle, as in an untrained model.
     """
@@ -141,10 +145,9 @@ def rotation_3d(histories: Sequence[RunHistory], view: View) -> Drawing:
         drawing.note(f"{len(steps):,} rows, of which every {len(steps) // kept.size}th is drawn")
     for expert in range(path.shape[1]):
         drawing.traces += _trajectory(history, expert, steps[kept], path[kept, expert], view)
-    drawing.traces.append(_turn(path[0, 0], view))
-    names = ("first coordinate", "second coordinate", "third coordinate")
+    names = ("x₁", "x₂", "x₃")
     axes = {axis: _axis_3d(name, view) for axis, name in zip(("xaxis", "yaxis", "zaxis"), names, strict=True)}
-    drawing.layout = {"scene": {**axes, "aspectmode": "data", "uirevision": "rotation-3d"}}
+    drawing.layout = {"scene": {**axes, "aspectmode": "cube", "uirevision": "rotation-3d"}}
     drawing.note("first three coordinates of R p, layer 0")
     return drawing
 
@@ -171,17 +174,6 @@ def _trajectory(history: RunHistory, expert: int, steps: np.ndarray, path: np.nd
         "hovertemplate": f"step %{{customdata:,}}<br>%{{x:.3f}}, %{{y:.3f}}, %{{z:.3f}}<extra>expert {expert}</extra>",
     }  # fmt: skip
     return [line, marks]
-
-
-def _turn(start: np.ndarray, view: View) -> Trace:
-    """The circle that the start point runs through when only the first plane turns."""
-    angle = np.linspace(0, 2 * np.pi, 97)
-    a, b, c = (float(value) for value in start[:3])
-    return {
-        "type": "scatter3d", "mode": "lines", "uid": "first-plane", "name": "turn in the first plane",
-        "x": a * np.cos(angle) - b * np.sin(angle), "y": a * np.sin(angle) + b * np.cos(angle),
-        "z": np.full(angle.size, c), "line": {"color": theme.palette(view).muted, "width": 1.5}, "hoverinfo": "skip",
-    }  # fmt: skip
 
 
 def _axis_3d(name: str, view: View) -> dict[str, object]:

@@ -29,12 +29,16 @@ def smooth(values: npt.ArrayLike, weight: float) -> FloatArray:
         return np.where(np.isfinite(x), x, np.nan)
     finite = np.isfinite(x)
     if finite.all():
-        total = _decayed_sum(x, weight)
         share = -np.expm1(np.arange(1, x.size + 1) * math.log(weight)) / (1 - weight)
-        return np.asarray(total / share)
+        return _without_noise(x, _decayed_sum(x, weight) / share)
     total = _decayed_sum(np.where(finite, x, 0.0), weight)
     share = _decayed_sum(finite.astype(np.float64), weight)
-    return np.where(finite, total / np.where(finite, share, 1.0), np.nan)
+    return np.where(finite, _without_noise(x, total / np.where(finite, share, 1.0)), np.nan)
+
+
+def _without_noise(x: FloatArray, average: FloatArray) -> FloatArray:
+    """A constant stays one: rounding in its average would be drawn as noise on an axis of its own size."""
+    return np.where(np.abs(average - x) <= 1e-12 * np.abs(x), x, average)
 
 
 def _decayed_sum(x: FloatArray, weight: float) -> FloatArray:

@@ -92,7 +92,7 @@ def base_layout(view: View) -> dict[str, Any]:
             "font": {"family": FONT, "size": 12, "color": colours.text},
         },
         "legend": {
-            "orientation": "h", "x": 0, "xanchor": "left", "y": -0.16, "yanchor": "top",
+            "orientation": "h", "x": 0, "xanchor": "left", "y": 0, "yref": "container", "yanchor": "bottom",
             "bgcolor": "rgba(0,0,0,0)", "font": {"size": 11, "color": colours.text}, "itemsizing": "constant",
         },
         "dragmode": "zoom",
