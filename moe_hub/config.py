@@ -6,7 +6,6 @@ out of bounds is a `ConfigError` that names the field, the value, what is allowe
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,127 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.errors import ConfigError
+from moe_hub.model_config import ModelConfig
+from moe_hub.schema import Section, did_you_mean, option
 
 SCHEMA_VERSION = 1
-
-
-def option(
-    default: Any,
-    label: str,
-    help: str,
-    *,
-    unit: str | None = None,
-    advanced: bool = False,
-    **bounds: Any,
-) -> Any:
-    """A field of the schema with what a form, a command line and a document need to show it."""
-    return Field(
-        default=default,
-        title=label,
-        description=help,
-        json_schema_extra={"unit": unit, "advanced": advanced},
-        **bounds,
-    )
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values are checked, instances do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-class CouplingConfig(Section):
-    """How the deltas of the experts of a layer are mixed before they are added to the stream."""
-
-    strategy: Literal["all_pairs", "all_triplets", "all", "all_orders"] = option(
-        "all_pairs", "Hyperedges", "Which sets of experts form a hyperedge."
-    )
-    num_layers: int = option(
-        1, "Coupling layers", "Message passing rounds per layer; two cost about 20 % of a step.", ge=0, le=4
-    )
-    learnable_edge_weights: bool = option(
-        True, "Learn hyperedge weights", "Off keeps every hyperedge weight at 1.", advanced=True
-    )
-    scale: float = option(1.0, "Coupling scale", "0 gives exactly the uncoupled model.", ge=0.0, le=1.0, advanced=True)
-
-
-class GeometricConfig(Section):
-    """Geometric Constrained Learning: each expert reads the data under its own learned rotation."""
-
-    rotation_dims: int = option(
-        4, "Rotation angles per expert", "Angles theta, tiled over the planes of the model width.", ge=1, le=256
-    )
-    rotation_type: Literal["givens"] = option("givens", "Rotation type", "How an orthogonal matrix is made from theta.")
-    max_angle_rad: float = option(
-        0.8,
-        "Largest expected angle",
-        "Drawn as a line in the angle figure; angles are periodic and never clipped.",
-        unit="rad",
-        gt=0.0,
-        le=3.1416,
-        advanced=True,
-    )
-    freeze_experts: bool = option(
-        False, "Freeze experts", "Train rotations and everything else, but no expert weight.", advanced=True
-    )
-
-
-class ModelConfig(Section):
-    """The language model."""
-
-    architecture: str = option("geometric", "Architecture", "How the experts of a layer are combined.")
-    d_model: int = option(128, "Model width", "Width of the residual stream.", ge=8, le=16384)
-    num_layers: int = option(2, "Layers", "Number of layers.", ge=1, le=128)
-    num_heads: int = option(4, "Attention heads", "Heads per attention; must divide the model width.", ge=1, le=128)
-    num_experts: int = option(4, "Experts", "Experts per layer.", ge=1, le=64)
-    max_seq_len: int = option(
-        128, "Sequence length", "Longest sequence in training and generation.", unit="tokens", ge=8, le=32768
-    )
-    dropout: float = option(0.0, "Dropout", "Share of activations dropped in training.", ge=0.0, le=0.9, advanced=True)
-    scope: Literal["block", "ffn"] = option(
-        "block",
-        "Expert scope",
-        "block: each expert has attention and feed-forward; ffn: experts share the attention.",
-        advanced=True,
-    )
-    readout: Literal["gate", "mean"] = option(
-        "gate", "Readout", "How expert outputs are summed: a learned soft gate, or the plain mean.", advanced=True
-    )
-    rope_base: float = option(
-        10000.0, "RoPE base", "Base of the rotary position frequencies.", gt=1.0, le=1e7, advanced=True
-    )
-    coupling: CouplingConfig = CouplingConfig()
-    geometric: GeometricConfig = GeometricConfig()
-
-    @field_validator("architecture")
-    @classmethod
-    def _known_architecture(cls, name: str) -> str:
-        if name not in ARCHITECTURES:
-            raise ValueError(f"allowed: {', '.join(ARCHITECTURES)}{_did_you_mean(name, ARCHITECTURES)}")
-        return name
-
-    @model_validator(mode="after")
-    def _shapes_fit(self) -> Self:
-        if self.d_model % (2 * self.num_heads):
-            raise ValueError(
-                f"d_model = {self.d_model} must be a multiple of 2 x num_heads = {2 * self.num_heads} "
-                "(rotary positions need an even head width); change d_model or num_heads"
-            )
-        if self.geometric.rotation_dims > self.d_model // 2:
-            raise ValueError(
-                f"geometric.rotation_dims = {self.geometric.rotation_dims} is more than the "
-                f"{self.d_model // 2} planes of d_model = {self.d_model}; lower it"
-            )
-        if self.coupling.strategy == "all_orders" and self.num_experts > 8:
-            raise ValueError(
-                f"coupling.strategy all_orders has 2^{self.num_experts} hyperedges; it is allowed up to num_experts = 8"
-            )
-        return self
 
 
 class LossWeightsConfig(Section):
@@ -176,7 +63,12 @@ class TrainConfig(Section):
     grad_accumulation: int = option(
         1, "Gradient accumulation", "Batches per optimizer step.", unit="batches", ge=1, le=4096, advanced=True
     )
-    optimizer: Literal["adamw"] = option("adamw", "Optimizer", "torch.optim's own.", advanced=True)
+    optimizer: Literal["adamw", "muon"] = option(
+        "adamw",
+        "Optimizer",
+        "torch.optim's own; muon: Muon for the experts' matrices, scaled to AdamW's rates, AdamW for the rest.",
+        advanced=True,
+    )
     schedule: Literal["cosine", "linear", "wsd", "constant"] = option(
         "cosine", "Schedule", "Shape of the learning rate after the warm-up."
     )
@@ -186,6 +78,9 @@ class TrainConfig(Section):
     )
     expert_learning_rate: float = option(
         1e-4, "Expert learning rate", "Expert weights, in geometric mode.", gt=0.0, le=1.0
+    )
+    ghost_learning_rate: float = option(
+        1e-4, "Ghost learning rate", "Peak for ghost experts; see Learning rate coupling.", gt=0.0, le=1.0
     )
     weight_decay: float = option(
         0.1,
@@ -420,6 +315,16 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _ghosts_can_learn(self) -> Self:
+        coupled = self.model.num_ghosts and self.model.ghost.lr_coupling != "none"
+        if coupled and self.train.schedule == "constant":
+            raise ValueError(
+                f"model.ghost.lr_coupling = {self.model.ghost.lr_coupling} gives ghosts what the common learning rate "
+                "falls by, and train.schedule = constant never falls; take another schedule or lr_coupling=none"
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -457,7 +362,7 @@ def resolve(
         if preset not in preset_names():
             raise ConfigError(
                 f"preset {preset!r} does not exist; presets: {', '.join(preset_names())}"
-                f"{_did_you_mean(preset, preset_names())}"
+                f"{did_you_mean(preset, preset_names())}"
             )
         _merge(values, sources, _read_yaml(preset_folder() / f"{preset}.yaml"), f"preset {preset}")
     if path is not None:
@@ -482,7 +387,7 @@ def problems(error: ValidationError) -> list[tuple[str, str]]:
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            found.append((where, f"{where}: unknown key{_did_you_mean(where, field_paths())}"))
+            found.append((where, f"{where}: unknown key{did_you_mean(where, field_paths())}"))
             continue
         message = item["msg"].removeprefix("Value error, ")
         # A whole section as the input would print every value in it; a single value helps.
@@ -538,14 +443,6 @@ def _walk_fields(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, F
             yield from _walk_fields(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
-
-
-def _did_you_mean(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    if not near:  # the last part alone: `lr` -> train.learning_rate is not close, `num_expert` -> model.num_experts is
-        ends = {key.rsplit(".", 1)[-1]: key for key in known}
-        near = [ends[end] for end in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(ends), n=1, cutoff=0.6)]
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
