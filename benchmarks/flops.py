@@ -1,0 +1,39 @@
+"""Useful work of a training step: the numerator of model FLOP utilisation (MFU).
+
+Counted as in PaLM (Chowdhery et al. 2022, appendix B): two operations per multiply-add, the backward pass twice the
+forward pass, attention over the full square, no recomputation, nothing but matrix products. An implementation that
+does more work than this gets no credit for it.
+"""
+
+from __future__ import annotations
+
+from moe_hub.config import ModelConfig
+
+
+def expert_flops(model: ModelConfig, length: int, *, attention: bool = True) -> int:
+    """Forward operations of one block expert on one token: 24 d^2 + 4 T d; without attention 16 d^2."""
+    d = model.d_model
+    return 16 * d * d + (8 * d * d + 4 * length * d if attention else 0)
+
+
+def layer_flops(model: ModelConfig, length: int) -> int:
+    """Forward operations of one layer on one token."""
+    d, experts = model.d_model, 1 if model.architecture == "dense" else model.num_experts
+    if model.architecture == "topk":
+        raise ValueError("topk: its experts differ; see benchmarks.parts.topk")
+    if model.scope == "block":
+        work = experts * expert_flops(model, length)
+    else:
+        work = 8 * d * d + 4 * length * d + experts * expert_flops(model, length, attention=False)
+    if experts > 1 and model.readout == "gate":
+        work += 2 * d * experts
+    if experts > 1 and model.architecture != "dense" and model.coupling.scale > 0:
+        width = d // 4
+        work += model.coupling.num_layers * (4 * d * width * experts + 2 * experts * experts * width)
+    return work
+
+
+def flops_per_step(model: ModelConfig, batch: int, length: int, vocab: int) -> int:
+    """Operations of one training step on batch x length tokens, tied head included."""
+    forward = model.num_layers * layer_flops(model, length) + 2 * model.d_model * vocab
+    return 3 * forward * batch * length

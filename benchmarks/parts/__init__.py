@@ -1,0 +1,1 @@
+"""The parts of the benchmark, one a file: each has `run(options) -> PartResult`."""

@@ -1,0 +1,62 @@
+"""Part 4: the share of the machine's matrix-product speed that a training step reaches (MFU), on one thread and two."""
+
+from __future__ import annotations
+
+import os
+from statistics import median
+
+from benchmarks.machine import gemm_contenders
+from benchmarks.options import Options
+from benchmarks.report import Goal, PartResult, Table
+from benchmarks.timing import Contender, Timings, measure
+
+ARCHITECTURES = ("dense", "gnn", "hgnn", "orthogonal", "geometric")
+GOAL = 57.0
+
+
+def run(options: Options) -> PartResult:
+    """Achieved GFLOP/s and shares of the peak of the same run."""
+    result = PartResult()
+    rows: list[tuple[str, ...]] = []
+    one = _measure(ARCHITECTURES, 1, options)
+    rows += _rows(one, 1, "cpu", result)
+    if (os.cpu_count() or 1) >= 2:
+        two = _measure(("hgnn", "geometric"), 2, options)
+        rows += _rows(two, 2, "wall", result)
+        result.data["two_threads"] = two.as_json()
+    result.data["one_thread"] = one.as_json()
+    columns = ("threads", "step or product", "clock", "ms min / median", "GFLOP/s", "share of peak, %")
+    result.tables.append(Table("Model FLOP utilisation: E 8, d 128, 2 layers, B 8, T 128, V 512", columns, rows))
+    result.notes.append(
+        "useful operations as in PaLM, appendix B (benchmarks/flops.py); peak: the fastest square product of the same "
+        "rounds in the same precision; one thread in CPU time; two threads in wall time, which neighbours disturb"
+    )
+    return result
+
+
+def _measure(architectures: tuple[str, ...], threads: int, options: Options) -> Timings:
+    contenders = [*gemm_contenders("bf16", threads), *gemm_contenders("fp32", threads)]
+    for architecture in architectures:
+        step = {"architecture": architecture}
+        contenders.append(Contender(architecture, "benchmarks.training_step:build", step, threads))
+    step = {"architecture": "hgnn", "precision": "fp32"}
+    contenders.append(Contender("hgnn fp32", "benchmarks.training_step:build", step, threads))
+    return measure(contenders, rounds=options.rounds(10), steps=2, budget_s=options.budget_s(60))
+
+
+def _rows(timings: Timings, threads: int, clock: str, result: PartResult) -> list[tuple[str, ...]]:
+    seconds = timings.cpu_s if clock == "cpu" else timings.wall_s
+    speeds = {name: timings.facts[name]["flops"] / median(values) / 1e9 for name, values in seconds.items()}
+    peak = {
+        precision: max(speed for name, speed in speeds.items() if name.startswith(f"GEMM {precision}"))
+        for precision in ("fp32", "bf16")
+    }
+    rows = []
+    for name, values in seconds.items():
+        precision = name.split()[1] if name.startswith("GEMM") else timings.facts[name]["precision"]
+        share = 100 * speeds[name] / peak[precision]
+        middle = f"{1e3 * min(values):.1f} / {1e3 * median(values):.1f}"
+        rows.append((str(threads), f"{name}", clock, middle, f"{speeds[name]:.0f}", f"{share:.1f} of {precision}"))
+        if name == "hgnn" and threads == 1:
+            result.goals.append(Goal("hgnn E=8 share of the bf16 GEMM peak, %", share, GOAL, "at least"))
+    return rows
