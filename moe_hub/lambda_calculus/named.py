@@ -59,7 +59,9 @@ def to_named(term: Term, context: Sequence[str] = (), scope: tuple[str, ...] = (
         return scope[-1 - term] if term < len(scope) else context[term - len(scope)]
     if len(term) == 2:
         return App(to_named(term[0], context, scope), to_named(term[1], context, scope))
-    needed = {scope[-index] if index <= len(scope) else context[index - len(scope) - 1] for index in _outer(term[0], 1)}
+    needed = {
+        scope[-index] if index <= len(scope) else context[index - len(scope) - 1] for index in outer_indices(term[0], 1)
+    }
     name = next(name for name in usual_names() if name not in needed)
     return Abs(name, to_named(term[0], context, (*scope, name)))
 
@@ -98,13 +100,13 @@ def compact(tokens: str) -> str:
     return tokens.replace("λ ", "λ").replace(" . ", ".").replace("( ", "(").replace(" )", ")")
 
 
-def _outer(term: Term, depth: int) -> set[int]:
+def outer_indices(term: Term, depth: int) -> set[int]:
     """Indices, as seen at `depth` binders further out (1 = next one out), of variables bound outside."""
     if isinstance(term, int):
         return {term - depth + 1} if term >= depth else set()
     if len(term) == 1:
-        return _outer(term[0], depth + 1)
-    return _outer(term[0], depth) | _outer(term[1], depth)
+        return outer_indices(term[0], depth + 1)
+    return outer_indices(term[0], depth) | outer_indices(term[1], depth)
 
 
 def _full(term: NamedTerm) -> Iterator[str]:

@@ -21,10 +21,14 @@ def parse(text: str, context: list[str] | None = None) -> Term:
 
     `context` holds the names of free variables; new ones are appended. Raises `DataError`.
     """
-    words = text.split()
-    if any(word in (APPLICATION, ABSTRACTION) or word.isdigit() for word in words):
+    if is_prefix(text):
         return parse_prefix(text, context)
     return from_named(parse_named(text), [] if context is None else context)
+
+
+def is_prefix(text: str) -> bool:
+    """Whether a text is meant as prefix De Bruijn: it has `@`, `lam` or an index among its words."""
+    return any(word in (APPLICATION, ABSTRACTION) or word.isdigit() for word in text.split())
 
 
 def parse_prefix(text: str, context: list[str] | None = None) -> Term:

@@ -12,7 +12,21 @@ from moe_hub.lambda_calculus.church import decoded
 from moe_hub.lambda_calculus.named import Abs, App, NamedTerm, named_tokens
 from moe_hub.lambda_calculus.reduction import Path, Trace, redex_parts, redexes, subterm
 from moe_hub.lambda_calculus.terms import occurrences, prefix
-from moe_hub.lambda_calculus.vocabulary import ANSWER, PEDAGOGICAL, REDUCTION, SEMANTIC, SEPARATOR, SYNTAX
+from moe_hub.lambda_calculus.vocabulary import (
+    ANSWER,
+    BOS,
+    EOS,
+    PAD,
+    PEDAGOGICAL,
+    PHASE_MARKERS,
+    PHASES,
+    REDUCTION,
+    SEMANTIC,
+    SEPARATOR,
+    SYNTAX,
+)
+
+_PHASE_OF_MARKER = dict(zip(PHASE_MARKERS, PHASES, strict=True))
 
 
 def segments(named: NamedTerm, trace: Trace) -> tuple[str, str]:
@@ -27,6 +41,20 @@ def segments(named: NamedTerm, trace: Trace) -> tuple[str, str]:
         explanation(named, trace),
     ]
     return f"{SYNTAX} {named_tokens(named)} {ANSWER}", " ".join(part for part in answer if part)
+
+
+def split_segments(text: str) -> dict[str, str]:
+    """Text of each phase of a sample, by phase name, up to <eos>; a marker that comes again stays in the text."""
+    parts: dict[str, list[str]] = {}
+    current: list[str] = []
+    for word in text.split():
+        if word == EOS:
+            break
+        if word in _PHASE_OF_MARKER and _PHASE_OF_MARKER[word] not in parts:
+            current = parts[_PHASE_OF_MARKER[word]] = []
+        elif word not in (PAD, BOS):
+            current.append(word)
+    return {phase: " ".join(words) for phase, words in parts.items()}
 
 
 def meaning(trace: Trace) -> str:

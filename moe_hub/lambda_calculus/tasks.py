@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 from random import Random
 from typing import Literal, TypeAlias
 
 from moe_hub.errors import ConfigError
+from moe_hub.lambda_calculus.expressions import random_expression
 from moe_hub.lambda_calculus.levels import LEVELS, Level, first_redex_is_linear, smallest_size, step_range
 from moe_hub.lambda_calculus.named import ALPHABET, NamedTerm, named_tokens, with_names
+from moe_hub.lambda_calculus.named_reduction import step_captures, step_named, with_few_names
 from moe_hub.lambda_calculus.reduction import Trace, reduce
 from moe_hub.lambda_calculus.sampling import random_term
 from moe_hub.lambda_calculus.segments import segments
 from moe_hub.lambda_calculus.splits import SPLITS, Split, split_of_term
-from moe_hub.lambda_calculus.terms import Term, prefix
-from moe_hub.lambda_calculus.vocabulary import ANSWER, KNOWN, REDUCTION, SEMANTIC, SYNTAX
+from moe_hub.lambda_calculus.terms import Term, binder_depth, prefix
+from moe_hub.lambda_calculus.vocabulary import ANSWER, KNOWN, REDUCTION, SEMANTIC, SEPARATOR, SYNTAX
 
 Layout: TypeAlias = Literal["segments", "direct"]
 LAYOUTS: tuple[Layout, ...] = ("segments", "direct")
 LARGEST_SIZE = 30
+SMALLEST_MAX_TOKENS = 24
 MAX_DRAWS = 500_000
 
 
@@ -43,7 +47,8 @@ class TaskSettings:
     """What to draw. Levels take turns over the indices; sizes are nodes, drawn evenly, terms uniform in each size.
 
     `max_tokens` bounds prompt and answer together, without <bos> and <eos>: a longer sample is drawn again, so none
-    is ever cut. Raises `ConfigError` where a level cannot be drawn within the sizes.
+    is ever cut. `min_binder_depth` and `max_binder_depth` bound the nesting of binders. `mixed`: level 6 applies
+    operators of one family to results of another. Raises `ConfigError` for values that leave nothing to draw.
     """
 
     levels: tuple[int, ...] = (1, 2, 3)
@@ -51,63 +56,80 @@ class TaskSettings:
     max_size: int = 11
     layout: Layout = "segments"
     max_tokens: int = 126
+    min_binder_depth: int = 0
+    max_binder_depth: int = LARGEST_SIZE
+    mixed: bool = False
 
     def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise ConfigError(problem)
+
+    def _problems(self) -> Iterator[str]:
         if not self.levels or any(level not in LEVELS for level in self.levels):
-            raise ConfigError(f"levels = {list(self.levels)}: allowed are one or more of {list(LEVELS)}")
+            yield f"levels = {list(self.levels)}: allowed are one or more of {list(LEVELS)}"
+            return
         if self.layout not in LAYOUTS:
-            raise ConfigError(f"layout = {self.layout!r}: allowed are {', '.join(LAYOUTS)}")
+            yield f"layout = {self.layout!r}: allowed are {', '.join(LAYOUTS)}"
         if not 2 <= self.min_size <= self.max_size <= LARGEST_SIZE:
-            raise ConfigError(
-                f"min_size = {self.min_size} and max_size = {self.max_size}: allowed are 2 <= min_size <= max_size "
+            yield (
+                f"min_size = {self.min_size}, max_size = {self.max_size}: allowed are 2 <= min_size <= max_size "
                 f"<= {LARGEST_SIZE}"
             )
-        for level in self.levels:
-            if self.max_size < LEVELS[level].smallest_max_size:
-                raise ConfigError(
-                    f"max_size = {self.max_size} is too small for level {level} ({LEVELS[level].title}): raise it to "
-                    f"{LEVELS[level].smallest_max_size} or more, or leave the level out"
+        if not 0 <= self.min_binder_depth <= self.max_binder_depth or self.max_binder_depth < 1:
+            yield (
+                f"min_binder_depth = {self.min_binder_depth}, max_binder_depth = {self.max_binder_depth}: allowed are "
+                "0 <= min_binder_depth <= max_binder_depth, which is at least 1"
+            )
+        if self.max_tokens < SMALLEST_MAX_TOKENS:
+            yield f"max_tokens = {self.max_tokens}: allowed are {SMALLEST_MAX_TOKENS} or more"
+        for level in map(LEVELS.__getitem__, self.levels):
+            if self.max_size < level.smallest_max_size:
+                yield (
+                    f"max_size = {self.max_size} is too small for level {level.number} ({level.title}): raise it to "
+                    f"{level.smallest_max_size} or more, or leave the level out"
                 )
-        if self.max_tokens < 24:
-            raise ConfigError(f"max_tokens = {self.max_tokens}: allowed are 24 or more")
 
 
 def make_sample(settings: TaskSettings, split: Split, seed: int, index: int) -> Sample:
     """Sample number `index` of a split. Raises `ConfigError` where the settings leave (almost) nothing to draw."""
     if split not in SPLITS:
         raise ConfigError(f"split = {split!r}: allowed are {', '.join(SPLITS)}")
+    return draw_sample(settings, split, seed, index)
+
+
+def draw_sample(settings: TaskSettings, split: Split | None, seed: int, index: int) -> Sample:
+    """As `make_sample`; a split of None draws from all terms, for sets that lie outside the training range anyway."""
     level = LEVELS[settings.levels[index % len(settings.levels)]]
     steps = step_range(level, settings.layout, index // len(settings.levels))
-    smallest = smallest_size(level, settings.min_size, settings.max_size)
     rng = Random(f"{split} {seed} {index}")
     for _ in range(MAX_DRAWS):
-        term = random_term(rng, rng.randint(smallest, settings.max_size))
+        term = _candidate(level, settings, rng)
         trace = _accepted_trace(term, level, steps, split)
-        if trace is None:
-            continue
-        prompt, answer = render(trace, level, settings.layout, rng)
-        if _fits(prompt, answer, settings.max_tokens):
-            return Sample(index, level.number, trace.steps, prompt, answer, prefix(term))
+        texts = trace and _texts(trace, level, settings.layout, rng)
+        if trace and texts and _fits(*texts, settings.max_tokens):
+            return Sample(index, level.number, trace.steps, *texts, prefix(term))
     raise ConfigError(
-        f"no {split} sample of level {level.number} ({level.title}) in {MAX_DRAWS} draws with sizes "
-        f"{settings.min_size} to {settings.max_size} and max_tokens = {settings.max_tokens}; raise one of the two"
+        f"no {split or ''} sample of level {level.number} ({level.title}) in {MAX_DRAWS} draws of {settings}; "
+        "raise max_size or max_tokens"
     )
 
 
-def render(trace: Trace, level: Level, layout: Layout, rng: Random) -> tuple[str, str]:
-    """Prompt and answer for a reduction; names are drawn from `rng` where the prompt is a named term."""
-    term = trace.terms[0]
-    if layout == "segments":
-        return segments(_random_names(term, rng), trace)
-    if level.named:
-        return f"{SYNTAX} {named_tokens(_random_names(term, rng))} {ANSWER}", prefix(term)
-    if level.number in (1, 2):
-        return f"{REDUCTION} {prefix(term)} {ANSWER}", prefix(trace.terms[1])
-    return f"{SEMANTIC} {prefix(term)} {ANSWER}", prefix(trace.terms[-1])
+def _candidate(level: Level, settings: TaskSettings, rng: Random) -> Term:
+    if level.church:
+        return random_expression(rng, mixed=settings.mixed)
+    size = rng.randint(smallest_size(level, settings.min_size, settings.max_size), settings.max_size)
+    term = random_term(rng, size, settings.max_binder_depth)
+    while settings.min_binder_depth and binder_depth(term) < settings.min_binder_depth:
+        term = random_term(rng, size, settings.max_binder_depth)
+    return term
 
 
-def _accepted_trace(term: Term, level: Level, steps: tuple[int, int], split: Split) -> Trace | None:
-    if split_of_term(term) != split or (level.linear and not first_redex_is_linear(term)):
+def _accepted_trace(term: Term, level: Level, steps: tuple[int, int], split: Split | None) -> Trace | None:
+    """The reduction of a term that belongs to the level, the stratum and the split, else None.
+
+    A training term's reducts must all be training terms too: no held-out term is ever seen, not even on the way.
+    """
+    if (split and split_of_term(term) != split) or (level.linear and not first_redex_is_linear(term)):
         return None
     trace = reduce(term, max_steps=steps[1])
     if trace.outcome != "normal" or trace.steps < steps[0]:
@@ -117,7 +139,33 @@ def _accepted_trace(term: Term, level: Level, steps: tuple[int, int], split: Spl
     return trace
 
 
-def _random_names(term: Term, rng: Random) -> NamedTerm:
+def _texts(trace: Trace, level: Level, layout: Layout, rng: Random) -> tuple[str, str] | None:
+    """Prompt and answer; None where the drawn names do not put the first step of a capture level under pressure."""
+    term = trace.terms[0]
+    if layout == "direct" and level.question in ("step", "normal form", "trace"):
+        return _prefix_texts(trace, level)
+    named = with_few_names(term, rng) if level.capture else _with_random_names(term, rng)
+    if level.capture and not step_captures(named):
+        return None
+    if layout == "segments":
+        return segments(named, trace)
+    if level.question == "parse":
+        return f"{SYNTAX} {named_tokens(named)} {ANSWER}", prefix(term)
+    following = step_named(named)
+    assert following is not None, "a term that captures has a redex"
+    return f"{REDUCTION} {named_tokens(named)} {ANSWER}", named_tokens(following)
+
+
+def _prefix_texts(trace: Trace, level: Level) -> tuple[str, str]:
+    source, *reducts = map(prefix, trace.terms)
+    if level.question == "step":
+        return f"{REDUCTION} {source} {ANSWER}", reducts[0]
+    if level.question == "trace":
+        return f"{REDUCTION} {source} {SEPARATOR}", f" {SEPARATOR} ".join(reducts)
+    return f"{SEMANTIC} {source} {ANSWER}", reducts[-1]
+
+
+def _with_random_names(term: Term, rng: Random) -> NamedTerm:
     """Different random letters for all binders; past 26 come names outside the vocabulary, so `_fits` refuses them."""
     letters = rng.sample(ALPHABET, len(ALPHABET))
     return with_names(term, chain(letters, (f"x{number}" for number in count(1))))
