@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,22 +20,24 @@ import orjson
 import yaml
 
 from moe_hub.config import Config, to_yaml, validate
+from moe_hub.config_text import parse_yaml
 from moe_hub.errors import RunError
 from moe_hub.runs.control import CONTROL_FOLDER
-from moe_hub.runs.files import replace_file
+from moe_hub.runs.files import open_regular, read_regular, replace_file
 from moe_hub.runs.status import LIVE_STATES, Status, current_state, read_status, state_of, write_status
 
 CONFIG_FILE = "config.yaml"
 LOG_FILE = "log.txt"
 NOTES_FILE = "notes.json"
 LOCK_FILE = ".lock"
+NOTES_LOCK_FILE = ".notes.lock"
 CHECKPOINT_FOLDER = "checkpoints"
 TRASH_FOLDER = ".trash"
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"step_\d{8}")
 _LONGEST_LABEL = 200
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster; 200 runs are listed at once
+_MOST_TAGS = 32
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,28 @@ class RunDirectory:
 
     def config_values(self) -> dict[str, Any]:
         """config.yaml as nested values, with its schema version; raises `RunError`."""
-        file = self.path / CONFIG_FILE
         try:
-            info = file.stat()
-            return copy.deepcopy(_load_yaml(file, info.st_mtime_ns, info.st_size))
+            values = parse_yaml(read_regular(self.path / CONFIG_FILE).decode("utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise RunError(f"run {self.run_id}: {CONFIG_FILE} cannot be read: {error}") from None
+        if not isinstance(values, dict):
+            raise RunError(f"run {self.run_id}: {CONFIG_FILE} holds no mapping of keys")
+        return values
+
+    def inside(self, *parts: str) -> Path:
+        """A file or folder in the run by its path from the run directory; it need not exist.
+
+        Raises `RunError` for a path that leads out of the run, links included.
+        """
+        path = self.path.joinpath(*parts)
+        try:
+            root = self.path.resolve()
+            leads_out = path.resolve() != root.joinpath(*parts) or not path.resolve().is_relative_to(root)
+        except (OSError, ValueError, RuntimeError):  # a name too long, a null byte, a loop of links
+            leads_out = True
+        if leads_out:
+            raise RunError(f"run {self.run_id}: {'/'.join(parts)[:100]!r} is no path inside the run")
+        return path
 
     def status(self) -> Status | None:
         return read_status(self.path)
@@ -87,7 +105,7 @@ class RunDirectory:
     def log_tail(self, n_bytes: int = 4096) -> str:
         """The last bytes of log.txt as text; empty where there is none."""
         try:
-            with (self.path / LOG_FILE).open("rb") as file:
+            with open_regular(self.path / LOG_FILE) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - n_bytes))
                 return file.read(n_bytes).decode("utf-8", errors="replace")
@@ -95,22 +113,26 @@ class RunDirectory:
             return ""
 
     def checkpoints(self) -> list[Path]:
-        """Complete checkpoints, oldest step first; those being written have another name."""
+        """Complete checkpoints, oldest step first; those being written have another name. Links are left out."""
+        folder = self.path / CHECKPOINT_FOLDER
         try:
-            folders = list((self.path / CHECKPOINT_FOLDER).iterdir())
+            if folder.is_symlink():
+                return []
+            names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
         except OSError:
             return []
-        return sorted(folder for folder in folders if _CHECKPOINT.fullmatch(folder.name) and folder.is_dir())
+        return [folder / name for name in sorted(names) if _CHECKPOINT.fullmatch(name)]
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run for one writer; raises `RunError` at once where another process holds it."""
-        lock = filelock.FileLock(self.path / LOCK_FILE, timeout=0, preserve_lock_file=True, fallback_to_soft=False)
+        lock = file_lock(self.path / LOCK_FILE, timeout_s=0)
         try:
             lock.acquire()
-        except (filelock.Timeout, OSError) as error:
-            why = "another process holds it" if isinstance(error, filelock.Timeout) else str(error)
-            raise RunError(f"run {self.run_id} cannot be locked: {why}; stop that process first") from None
+        except filelock.Timeout:
+            raise RunError(f"run {self.run_id} is held by another process; stop that process first") from None
+        except OSError as error:
+            raise RunError(f"run {self.run_id} cannot be locked: {error.strerror or error}") from None
         try:
             yield
         finally:
@@ -119,7 +141,7 @@ class RunDirectory:
     def notes(self) -> dict[str, Any]:
         """Label and tags that a person gave the run."""
         try:
-            values = orjson.loads((self.path / NOTES_FILE).read_bytes())
+            values = orjson.loads(read_regular(self.path / NOTES_FILE))
         except (OSError, ValueError):
             return {}
         return values if isinstance(values, dict) else {}
@@ -133,37 +155,51 @@ class RunStore:
 
     def create(self, config: Config, state: str = "starting") -> RunDirectory:
         """Makes the directory of a new run; raises `RunError`."""
+        folder = None
         try:
-            run = RunDirectory(self._make_folder(config.name))
-            (run.path / CONTROL_FOLDER).mkdir()
-            (run.path / CHECKPOINT_FOLDER).mkdir()
-            (run.path / LOG_FILE).touch()
-            write_status(run.path, Status(state=state, max_steps=config.train.max_steps, heartbeat=time.time()))
-            replace_file(run.path / CONFIG_FILE, to_yaml(config).encode())  # last: a folder is a run once it has one
+            folder = self._make_folder(config.name)
+            _fill(folder, config, state)
         except OSError as error:
-            raise RunError(f"runs folder {self.runs_dir}: a run cannot be made there: {error.strerror}") from None
-        return run
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)  # made a moment ago, and no run yet
+            raise RunError(
+                f"runs folder {self.runs_dir}: a run cannot be made there: {error.strerror or error}; "
+                "make room there, or choose another folder with --runs-dir"
+            ) from None
+        return RunDirectory(folder)
 
     def open(self, run_id: str) -> RunDirectory:
         """The run with exactly this id, directly under the runs folder; raises `RunError`."""
         if not _RUN_ID.fullmatch(run_id) or ".." in run_id:
-            raise RunError(f"run id {run_id!r} is not one; ids look like 20261124-155512-geometric-lambda-3f9a")
+            raise RunError(f"{run_id[:100]!r} is no run id; ids look like 20261124-155512-geometric-lambda-3f9a")
         root = self.runs_dir.resolve()
         if (root / run_id).resolve() != root / run_id or not (root / run_id / CONFIG_FILE).is_file():
             raise RunError(f"run {run_id!r} is not in {self.runs_dir}; list the runs to see their ids")
         return RunDirectory(self.runs_dir / run_id)
 
+    def ids(self) -> tuple[str, ...]:
+        """Names of the folders that may be runs, newest first."""
+        try:
+            names = [entry.name for entry in os.scandir(self.runs_dir) if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            return ()
+        return tuple(sorted((name for name in names if _RUN_ID.fullmatch(name) and ".." not in name), reverse=True))
+
     def find(self, text: str) -> RunDirectory:
-        """The run by id, by the beginning of one id only, or `latest`; raises `RunError`."""
+        """The run by id, by a part that stands in one id only (its beginning first), or `latest`; raises `RunError`."""
         ids = self.ids()
         if text == "latest":
-            if not ids:
-                raise RunError(f"there is no run in {self.runs_dir}")
-            return self.open(ids[0])
-        near = [run_id for run_id in ids if text and run_id.startswith(text)]
-        if text not in near and len(near) > 1:
-            raise RunError(f"run {text!r} fits {len(near)} runs: {', '.join(near[:3])}; give more of the id")
-        return self.open(near[0] if len(near) == 1 else text)
+            for run_id in ids:
+                with contextlib.suppress(RunError):
+                    return self.open(run_id)
+            raise RunError(f"there is no run in {self.runs_dir}; start one, or choose another folder with --runs-dir")
+        if not text or text in ids:
+            return self.open(text)
+        near = [run_id for run_id in ids if run_id.startswith(text)] or [run_id for run_id in ids if text in run_id]
+        if len(near) > 1:
+            shown = ", ".join(near[:3]) + (" ..." if len(near) > 3 else "")
+            raise RunError(f"run {text!r} fits {len(near)} runs: {shown}; give more of the id")
+        return self.open(near[0] if near else text)
 
     def list(self) -> list[RunSummary]:
         """All runs, newest first; folders that are no readable run are left out."""
@@ -179,16 +215,15 @@ class RunStore:
 
     def tag(self, run_id: str, tags: Sequence[str]) -> None:
         """Replaces the tags of the run."""
-        self._note(run_id, tags=sorted({tag.strip()[:_LONGEST_LABEL] for tag in tags if tag.strip()}))
+        self._note(run_id, tags=sorted({tag.strip()[:_LONGEST_LABEL] for tag in tags if tag.strip()})[:_MOST_TAGS])
 
     def delete(self, run_id: str) -> None:
-        """Moves the run to the trash folder; raises `RunError` while its process lives."""
+        """Moves the run to the trash folder; raises `RunError` while its process lives or it waits in the queue."""
         run = self.open(run_id)
-        trash = self.runs_dir / TRASH_FOLDER
         _refuse_alive(run)
         with run.lock():
             _refuse_alive(run)
-            self._move(run.path, trash / run_id)
+            self._move(run.path, self.runs_dir / TRASH_FOLDER / run_id)
 
     def undelete(self, run_id: str) -> RunDirectory:
         """Takes the run out of the trash; raises `RunError`."""
@@ -203,7 +238,7 @@ class RunStore:
             target.parent.mkdir(exist_ok=True)
             source.rename(target)
         except OSError as error:
-            raise RunError(f"run {source.name} cannot be moved: {error.strerror}") from None
+            raise RunError(f"run {source.name} cannot be moved: {error.strerror or error}") from None
 
     def _make_folder(self, name: str) -> Path:
         self.runs_dir.mkdir(parents=True, exist_ok=True)
@@ -216,20 +251,14 @@ class RunStore:
                 return folder
         raise RunError(f"runs folder {self.runs_dir}: no free run id found")
 
-    def ids(self) -> list[str]:
-        """Names of the folders that may be runs, newest first."""
-        try:
-            names = [entry.name for entry in os.scandir(self.runs_dir) if entry.is_dir(follow_symlinks=False)]
-        except OSError:
-            return []
-        return sorted((name for name in names if _RUN_ID.fullmatch(name) and ".." not in name), reverse=True)
-
     def _note(self, run_id: str, **values: Any) -> None:
         run = self.open(run_id)
         try:
-            replace_file(run.path / NOTES_FILE, orjson.dumps({**run.notes(), **values}))
-        except OSError as error:
-            raise RunError(f"run {run_id}: {NOTES_FILE} cannot be written: {error.strerror}") from None
+            with file_lock(run.path / NOTES_LOCK_FILE, timeout_s=10):  # a label and tags set at once: both stay
+                replace_file(run.path / NOTES_FILE, orjson.dumps({**run.notes(), **values}))
+        except (OSError, filelock.Timeout) as error:
+            why = getattr(error, "strerror", None) or error
+            raise RunError(f"run {run_id}: {NOTES_FILE} cannot be written: {why}") from None
 
 
 def new_run_id(name: str) -> str:
@@ -240,25 +269,27 @@ def new_run_id(name: str) -> str:
 
 def _refuse_alive(run: RunDirectory) -> None:
     state = run.state()
-    if state in LIVE_STATES:
-        raise RunError(f"run {run.run_id} is {state}; stop it before it is deleted")
+    if state in LIVE_STATES or state == "queued":
+        first = "take it out of the queue" if state == "queued" else "stop it"
+        raise RunError(f"run {run.run_id} is {state}; {first} before it is deleted")
 
 
 def summarize(run: RunDirectory) -> RunSummary:
     """The line of one run in the table of runs; raises `RunError` where its config cannot be read."""
-    values, notes, status = run.config_values(), run.notes(), run.status()
-    model = values.get("model")
+    notes, status = run.notes(), run.status()
+    info = (run.path / CONFIG_FILE).stat()
+    name, architecture = _name_and_architecture(run, info.st_mtime_ns, info.st_size)
     label, tags = notes.get("label"), notes.get("tags")
     return RunSummary(
         run_id=run.run_id,
-        name=str(values.get("name", "")),
+        name=name,
         label=label if isinstance(label, str) else "",
         tags=tuple(str(tag) for tag in tags) if isinstance(tags, list) else (),
         state=state_of(status),
         step=status.step if status else 0,
         max_steps=status.max_steps if status else 0,
         created=_created(run),
-        architecture=str(model.get("architecture", "")) if isinstance(model, dict) else "",
+        architecture=architecture,
         metrics=status.metrics if status else {},
     )
 
@@ -270,9 +301,21 @@ def _created(run: RunDirectory) -> float:
         return (run.path / CONFIG_FILE).stat().st_mtime
 
 
-@lru_cache(maxsize=1024)
-def _load_yaml(file: Path, mtime_ns: int, size: int) -> dict[str, Any]:
-    values = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    if not isinstance(values, dict):
-        raise ValueError("it holds no mapping")
-    return values
+@lru_cache(maxsize=16384)  # YAML takes most of the time of a list, and the config of a run does not change
+def _name_and_architecture(run: RunDirectory, mtime_ns: int, size: int) -> tuple[str, str]:
+    values = run.config_values()
+    model = values.get("model")
+    return str(values.get("name", "")), str(model.get("architecture", "")) if isinstance(model, dict) else ""
+
+
+def file_lock(path: Path, *, timeout_s: float) -> filelock.BaseFileLock:
+    """A lock between processes that ends with its holder, however that ends; raises `filelock.Timeout`."""
+    return filelock.FileLock(path, timeout=timeout_s, preserve_lock_file=True, fallback_to_soft=False)
+
+
+def _fill(folder: Path, config: Config, state: str) -> None:
+    (folder / CONTROL_FOLDER).mkdir()
+    (folder / CHECKPOINT_FOLDER).mkdir()
+    (folder / LOG_FILE).touch()
+    write_status(folder, Status(state=state, max_steps=config.train.max_steps, heartbeat=time.time()))
+    replace_file(folder / CONFIG_FILE, to_yaml(config).encode())  # last: a folder is a run once it has one
