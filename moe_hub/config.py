@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
@@ -17,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config_messages import holds_text, problem_line
-from moe_hub.config_text import dump_yaml, merge, parse_override, read_config_file
+from moe_hub.config_text import dump_yaml, merge, parse_value, read_config_file, split_override
 from moe_hub.config_text import flatten as flatten
 from moe_hub.config_text import nest as nest
 from moe_hub.data_config import DataConfig as DataConfig
@@ -113,7 +114,7 @@ def resolve(
     if path is not None:
         merge(values, sources, _read(Path(path)), f"file {os.fspath(path)}")
     merge(values, sources, parse_overrides(overrides), "--set")
-    config = _checked(values)
+    config = _checked(values, sources)
     return Resolved(config, {key: sources.get(key, "default") for key in flatten(config.model_dump(mode="json"))})
 
 
@@ -147,23 +148,33 @@ def to_yaml(config: Config, sources: Mapping[str, str] | None = None) -> str:
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """`a.b=value` texts as nested values, the last one winning; raises `ConfigError`.
 
-    A field that holds text takes the value as it was written: in `name=2024` it is no number.
+    A field that holds text takes the value as it was written, unless it stands in quotes: in `name=2024` it is no
+    number, and in `data.path=a: b` no mapping.
     """
     fields = field_paths()
     values: dict[str, Any] = {}
     for override in overrides:
-        key, text, value = parse_override(override)
-        if isinstance(value, bool | int | float) and key in fields and holds_text(fields[key]):
-            value = text.strip()
+        key, text = split_override(override)
+        as_written = key in fields and holds_text(fields[key]) and text.strip() not in ("", "~", "null")
+        value = text.strip() if as_written and text.strip()[0] not in "\"'" else parse_value(override, text)
         merge(values, {}, nest({key: value}), "")
     return values
 
 
-def _checked(values: Mapping[str, Any]) -> Config:
+def _checked(values: Mapping[str, Any], sources: Mapping[str, str] = MappingProxyType({})) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(line for _, line in problems(error))) from None
+        lines = [f"{line}{_from_file(where, sources)}" for where, line in problems(error)]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _from_file(where: str, sources: Mapping[str, str]) -> str:
+    """` (file PATH)` where the value, or one in the section, came from a file; what was typed needs no such hint."""
+    for key, source in sources.items():
+        if source.startswith("file ") and (key == where or key.startswith(f"{where}.")):
+            return f" ({source})"
+    return ""
 
 
 def _walk_fields(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
@@ -192,8 +203,9 @@ def _current(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a config of any version in the schema of now, without the version; raises `ConfigError`."""
     version = values.get("schema_version", SCHEMA_VERSION)
     if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
-        newer = "; it was written by a newer MoE Hub: update this one" if isinstance(version, int) else ""
-        raise ConfigError(f"schema_version = {version!r}: allowed is 1 to {SCHEMA_VERSION}{newer}")
+        newer = type(version) is int and version > SCHEMA_VERSION
+        advice = "; it was written by a newer MoE Hub: update this one" if newer else ""
+        raise ConfigError(f"schema_version = {version!r}: allowed is 1 to {SCHEMA_VERSION}{advice}")
     current = {key: value for key, value in values.items() if key not in ("schema_version", "version")}
     for step in range(version, SCHEMA_VERSION):
         current = MIGRATIONS[step](current)

@@ -39,10 +39,10 @@ def problem_line(item: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> tu
     kind = item["type"]
     if kind == "extra_forbidden":
         return where, _unknown(item["loc"], where, fields)
-    if isinstance(item["input"], Mapping):  # a whole section as the input would print every value in it
+    field = fields.get(where)
+    if field is None and isinstance(item["input"], Mapping):  # a section as the input would print all that is in it
         return where, f"{where}: {_message(item)}" if where else _message(item)
     shown = f"{where} = {_SHORT.repr(item['input'])}"
-    field = fields.get(where)
     if field is None:
         is_section = any(path.startswith(f"{where}.") for path in fields)
         return where, f"{shown}: {'a mapping of keys is needed here' if is_section else _kind_needed(item)}"
@@ -61,8 +61,10 @@ def _unknown(location: tuple[Any, ...], where: str, fields: Mapping[str, FieldIn
         return f"{where}: a dotted key in a file; write it nested, as in {nested}"
     section = where.rpartition(".")[0]
     sections = {path[:index] for path in fields for index in range(len(path)) if path[index] == "."}
-    siblings = [path for path in (*fields, *sections) if path.rpartition(".")[0] == section]
-    near = did_you_mean(where, siblings) or did_you_mean(where, [*fields, *sections])
+    known = [*fields, *sections]
+    same_end = [path for path in known if path.rpartition(".")[2] == where.rpartition(".")[2]]
+    siblings = [path for path in known if path.rpartition(".")[0] == section]
+    near = did_you_mean(where, same_end) or did_you_mean(where, siblings) or did_you_mean(where, known)
     return f"{where}: unknown key{near}"
 
 

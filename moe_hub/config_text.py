@@ -89,14 +89,19 @@ def read_config_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def parse_override(override: str) -> tuple[str, str, Any]:
-    """`a.b=value` as (dotted key, text of the value, its value in YAML); raises `ConfigError`."""
+def split_override(override: str) -> tuple[str, str]:
+    """`a.b=value` as dotted key and text of the value; raises `ConfigError`."""
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override!r} must look like train.max_steps=50")
+    return key, text
+
+
+def parse_value(override: str, text: str) -> Any:
+    """The YAML value of an override; raises `ConfigError`."""
     try:
-        return key, text, parse_yaml(text)
+        return parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is not YAML ({_one_line(error)}); quote it") from None
 
