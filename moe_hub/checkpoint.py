@@ -200,13 +200,13 @@ def _load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Map
 
 def _random_states() -> dict[str, Tensor]:
     states = {f"{_RANDOM}cpu": torch.get_rng_state()}
-    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
+    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):  # type: ignore[no-untyped-call]
         states[f"{_RANDOM}cuda{index}"] = torch.cuda.get_rng_state(index)
     return states
 
 
 def _load_random_states(saved: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(saved[f"{_RANDOM}cpu"])
-    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
+    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):  # type: ignore[no-untyped-call]
         if f"{_RANDOM}cuda{index}" in saved:
             torch.cuda.set_rng_state(saved[f"{_RANDOM}cuda{index}"], index)

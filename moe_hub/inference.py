@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,25 @@ def generate(
     finally:
         abandoned.set()
         thread.join()
+
+
+@torch.no_grad()
+def complete(loaded: Loaded, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+    """Greedy continuations of prompts that have the same number of tokens, without the end token; raises `RunError`."""
+    ids_BT = torch.cat([prompt_ids(loaded, prompt) for prompt in prompts])
+    room = loaded.model.config.max_position_embeddings - ids_BT.shape[1]
+    written = loaded.model.generate(
+        input_ids=ids_BT,
+        attention_mask=torch.ones_like(ids_BT),
+        do_sample=False,
+        max_new_tokens=min(max_new_tokens, room),
+    )
+    end = loaded.model.config.eos_token_id
+    answers = []
+    for row in written[:, ids_BT.shape[1] :].tolist():
+        kept = row[: row.index(end)] if end in row else row
+        answers.append(loaded.tokenizer.decode(kept, skip_special_tokens=False))
+    return answers
 
 
 def _run_sampler(

@@ -104,6 +104,6 @@ def test_a_damaged_checkpoint_says_so(tmp_path: Path, config: Config) -> None:
     (folder / "trainer_state.json").write_text("{")
     with pytest.raises(RunError, match=r"trainer_state\.json"):
         read_state(folder)
+    fresh = save_checkpoint(tmp_path, model, optimizer, Tokenizer(), config, TrainerState(step=2))
     with pytest.raises(RunError, match="does not fit"):
-        fresh = save_checkpoint(tmp_path, model, optimizer, Tokenizer(), config, TrainerState(step=2))
         restore(fresh, nn.Linear(3, 2, bias=False), optimizer)

@@ -117,7 +117,7 @@ class Trainer:
             last = number == len(batches) - 1
             with autocast(self.device, self.precision):
                 total, terms, found = loss_terms(self.forward, batch, self.config.train, measure=measure and last)
-            (total * share).backward()
+            torch.autograd.backward(total * share)
             measures = found
             self._last_task += float(terms["task"].detach()) * share
             self._add(total, terms, count)

@@ -29,7 +29,7 @@ SMALL = (
     "train.device=cpu",
     "data.num_train_samples=60",
     "data.num_eval_samples=12",
-    "data.max_term_size=7",
+    "data.max_term_size=9",
 )
 
 
@@ -45,8 +45,6 @@ def small_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
     def make(architecture: str = "geometric", *overrides: str) -> Config:
         mode = "geometric" if architecture == "geometric" else "standard"
-        return load_config(
-            overrides=(f"model.architecture={architecture}", f"train.mode={mode}", *SMALL, *overrides)
-        )
+        return load_config(overrides=(f"model.architecture={architecture}", f"train.mode={mode}", *SMALL, *overrides))
 
     return make

@@ -13,15 +13,18 @@ from safetensors.torch import load_file
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config import Config
+from moe_hub.data.batch import Batch
 from moe_hub.errors import RunError
 from moe_hub.runs import control
 from moe_hub.runs.metrics import find_metric
 from moe_hub.runs.reader import MetricReader
 from moe_hub.runs.store import RunDirectory, RunStore
 from moe_hub.train import train
+from moe_hub.train.controller import Controller
 from moe_hub.train.failure import NonFiniteLoss
 from moe_hub.train.loop import Trainer
-from moe_hub.train.session import fork, run_training
+from moe_hub.train.record import RunRecord
+from moe_hub.train.session import _prepare, fork, run_training
 
 Small = Callable[..., Config]
 
@@ -114,13 +117,26 @@ def test_a_cognitive_run_resumes_bit_for_bit(small_config: Small, tmp_path: Path
     assert any("lambda/phase_weight" in row for row in rows(whole))
 
 
-def test_accumulated_batches_equal_one_large_batch(small_config: Small, tmp_path: Path) -> None:
-    """Two batches of two rows and one of four rows hold other samples, so the sums are compared on one trainer."""
-    config = small_config("dense", "model.dropout=0", "train.grad_accumulation=3", "train.max_steps=2")
-    run = RunStore(tmp_path / "runs").open(train(config, tmp_path / "runs"))
-    status = run.status()
-    assert status is not None
-    assert status.state == "finished"
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(small_config: Small, tmp_path: Path) -> None:
+    """Batches with different numbers of targets count by their targets, as in one batch."""
+    run = RunStore(tmp_path / "runs").create(small_config("hgnn", "model.dropout=0"))
+    with Controller(run.path) as controller:
+        record = RunRecord(run.path, 1)
+        trainer = _prepare(run, run.config(), record, controller, resume=False)
+        one, two = trainer.data.train_batch(0), trainer.data.train_batch(1)
+        two.labels_BT[0] = -100
+        parts = ("input_ids_BT", "labels_BT", "documents_BT")
+        both = Batch(*(torch.cat((getattr(one, name), getattr(two, name))) for name in parts))
+        gradients = []
+        for batches in ([one, two], [both]):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(trainer, "_batches", lambda batches=batches: batches)
+                trainer._forward_backward(measure=False)
+            gradients.append([p.grad.clone() for p in trainer.model.parameters() if p.grad is not None])
+        record.close(state="stopped")
+    assert len(gradients[0]) > 5
+    for split, whole in zip(*gradients, strict=True):
+        assert torch.allclose(split, whole, atol=1e-6, rtol=1e-4)
 
 
 def test_pause_save_resume_and_stop_by_control_file(small_config: Small, tmp_path: Path) -> None:
@@ -223,7 +239,7 @@ def test_a_full_disk_pauses_and_keeps_the_last_checkpoint(small_config: Small, t
 
 def test_one_writer(small_config: Small, tmp_path: Path) -> None:
     run = RunStore(tmp_path / "runs").create(small_config("dense"))
-    with run.lock(), pytest.raises(RunError, match="locked"):
+    with run.lock(), pytest.raises(RunError, match="another process"):
         run_training(run)
 
 

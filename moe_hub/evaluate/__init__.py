@@ -1,0 +1,1 @@
+"""Judging a checkpoint: loss and perplexity on held-out tokens, and what it answers to lambda-calculus tasks."""

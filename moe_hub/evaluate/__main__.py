@@ -1,0 +1,87 @@
+"""`python -m moe_hub.evaluate CHECKPOINT`: loss, perplexity and exact match of a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from moe_hub.errors import MoeHubError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m moe_hub.evaluate",
+        description="Loss and perplexity on held-out data; for lambda-calculus tasks also what the model answers, "
+        "judged by the evaluator, with Wilson 95 % intervals.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint folder: runs/RUN_ID/checkpoints/step_00000600")
+    parser.add_argument("--data", default=None, help="lambda, or a data file; default: the data it was trained on")
+    parser.add_argument(
+        "--set",
+        metavar="data.b=value",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="one key of the data config",
+    )
+    parser.add_argument("--num", type=int, default=2000, help="lambda tasks to answer (default 2000)")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; exit code 0, or 2 where checkpoint or data are unusable."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.num < 1 or options.batch_size < 1:
+        parser.error("--num and --batch-size must be at least 1")
+    from moe_hub.evaluate.report import evaluate_checkpoint
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    try:
+        found = evaluate_checkpoint(
+            options.checkpoint,
+            options.data,
+            options.overrides,
+            num_tasks=options.num,
+            batch_size=options.batch_size,
+            progress=progress,
+        )
+    except MoeHubError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    progress("")
+    print(json.dumps(found, indent=2) if options.json else table(found))
+    return 0
+
+
+def table(found: dict[str, Any]) -> str:
+    """The report as text; shares with their intervals."""
+    lines = [f"checkpoint  {found['checkpoint']}", f"data        {found['data']}"]
+    shown = ("loss", "perplexity", "token_accuracy", "exact_match")
+    lines += [f"{name:<24}{found[name]:.4f}" for name in shown if name in found]
+    for name, value in found.get("tasks", {}).items():
+        if "share" in value:
+            lines.append(_share(name, value))
+            continue
+        lines.append(name)
+        lines += [_share(f"  {key}", count) for key, count in value.items()]
+    return "\n".join(lines)
+
+
+def _share(name: str, count: dict[str, float]) -> str:
+    interval = f"[{count['low']:.4f}, {count['high']:.4f}]"
+    return f"{name:<24}{count['share']:.4f}  95 % {interval}  {count['hits']:.0f} of {count['trials']:.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
