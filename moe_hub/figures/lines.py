@@ -64,7 +64,8 @@ def metric_curve(
     values = history.arrays(metric)[1]
     if values.shape[0] == 0 or values.ndim != 1 + len(part):
         return None
-    y = np.ascontiguousarray(values[:, *part], dtype=np.float64)
+    entries: Any = values  # numpy's stubs know no star in an index
+    y = np.ascontiguousarray(entries[:, *part], dtype=np.float64)
     uid = "/".join([history.run_id, metric, *(str(index) for index in part)])
     older = tuple(history.abandoned(metric, view.x)) if not part else ()
     return Curve(

@@ -3,81 +3,111 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import orjson
 import yaml
 
-from moe_hub.runs.history import RunHistory, freeze
-from moe_hub.runs.status import STATUS_FILE, read_status
+from moe_hub.runs import column_cache
+from moe_hub.runs.column_cache import Place
+from moe_hub.runs.columns import Snapshot
+from moe_hub.runs.history import RunHistory
+from moe_hub.runs.ingest import Ingest, parse_lines
+from moe_hub.runs.status import STATUS_FILE, Status, read_status
 from moe_hub.runs.writer import METRICS_FILE
 
-CHUNK = 1 << 22
+CHUNK = 1 << 20  # of JSON: what its rows take as dictionaries still fits the processor's cache
 TAIL = 64  # bytes before the offset that must still be there, or the file was replaced
+CACHE_FROM = 8 << 20  # bytes read from which a cache of the columns is worth its place on disk
+_CONFIG_FILE, _NOTES_FILE = "config.yaml", "notes.json"
 
 
 class MetricReader:
-    """Reads the metrics of one run; `path` is metrics.jsonl or the run directory.
+    """Reads the metrics of one run; `path` is metrics.jsonl or the run directory. The rules for rows that repeat a
+    step stand in `ingest`. `bad_lines` counts finished lines that are no rows; they are skipped.
 
-    A row of a newer attempt, or one whose step is below the last, supersedes every earlier row with its step or
-    a later one, so each step stands once, from the newest attempt. Rows with the same step in the same attempt
-    are merged. `bad_lines` counts finished lines that are no rows; they are skipped.
+    `cache` lets a long file leave its columns in a hidden file beside it, from which the next reader begins; a folder
+    that cannot be written does without. Not safe for threads: one owner, see `LiveReader`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, cache: bool = True) -> None:
         path = Path(path)
         self.path = path / METRICS_FILE if path.is_dir() else path
+        self.cache = cache
         self.bad_lines = 0
-        self._inode: tuple[int, int] | None = None
+        self.generation = 0
+        self._files = _Files(self.path.parent)
         self._history: RunHistory | None = None
-        self._stamp: tuple[Any, ...] | None = None
-        self._version = 0
+        self._snapshot: Snapshot | None = None
+        self._seen: tuple[int, int, int] | None = None
+        self._cached_to = 0
         self._reset()
 
     def poll(self) -> bool:
         """Reads the finished lines that are new; True if there were any, or if the file began again."""
+        found = stamp_of(self.path)
+        if found is None or found == self._seen:  # nothing was written: no file is opened
+            return False
         try:
             with self.path.open("rb", buffering=0) as file:
-                return self._follow(file.fileno())
+                changed = self._follow(file.fileno())
         except OSError:
             return False
+        # As the file was before it was read: what came in meanwhile is found by the next call.
+        self._seen = found
+        return changed
 
     def history(self) -> RunHistory:
-        """Everything read so far, with the config and status of now; the same object while nothing changed."""
-        folder = self.path.parent
-        stamp = (self._version, _stamp(folder / "config.yaml"), _stamp(folder / STATUS_FILE))
-        if self._history is None or stamp != self._stamp:
-            same_config = self._history is not None and self._stamp is not None and self._stamp[1] == stamp[1]
-            config = self._history.config if self._history and same_config else _read_config(folder / "config.yaml")
-            self._history = RunHistory(folder.name, config, read_status(folder), tuple(self._rows))
-            self._stamp = stamp
+        """Everything read so far, with the config, label and status of now; the same object while nothing changed."""
+        changed = self._files.refresh()
+        if self._snapshot is None:
+            self._snapshot, changed = self._ingest.table.snapshot(), True
+        if self._history is None or changed:
+            version = f"{self.generation}-{self._inode}-{self._offset}-{self._files.version}"
+            self._history = RunHistory(
+                self.path.parent.name, self._files.config, self._files.status, snapshot=self._snapshot,
+                label=self._files.label, version=version,
+            )  # fmt: skip
         return self._history
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the columns take."""
+        return self._ingest.table.nbytes
+
     def _reset(self) -> None:
+        self._inode: tuple[int, int] | None = None
         self._offset = 0
         self._tail = b""
-        self._rows: list[MappingProxyType[str, Any]] = []
-        self._steps: list[int] = []
-        self._attempt = 0
+        self._ingest = Ingest()
+        self._snapshot = None
+        self._cached_to = 0
         self.bad_lines = 0
 
     def _follow(self, descriptor: int) -> bool:
         info = os.fstat(descriptor)
         inode = (info.st_dev, info.st_ino)
         changed = False
-        if self._inode not in (None, inode) or info.st_size < self._offset or not self._tail_stands(descriptor):
+        if self._inode is not None and (
+            self._inode != inode or info.st_size < self._offset or not self._tail_stands(descriptor)
+        ):
             self._reset()
+            self.generation += 1
             changed = True
-        self._inode = inode
+        if self._inode is None:
+            self._inode = inode
+            if self.cache and info.st_size >= CACHE_FROM:
+                changed |= self._take(column_cache.load(self.path, descriptor))
         while lines := self._next_lines(descriptor):
-            for line in lines.split(b"\n"):
-                if line.strip():
-                    self._add(line)
+            rows, bad = parse_lines(lines)
+            self._ingest.add(rows)
+            self.bad_lines += bad
             changed = True
-        self._version += changed
+        if changed:
+            self._snapshot = None
+        if self.cache and self._offset - self._cached_to >= max(CACHE_FROM, self._cached_to // 4):
+            self._save(descriptor)
         return changed
 
     def _tail_stands(self, descriptor: int) -> bool:
@@ -85,56 +115,65 @@ class MetricReader:
 
     def _next_lines(self, descriptor: int) -> bytes:
         """New bytes up to the last newline, at most about `CHUNK` of them unless one line is longer."""
-        content = b""
-        while piece := os.pread(descriptor, CHUNK, self._offset + len(content)):
-            content += piece
+        pieces = []
+        size = 0
+        while piece := os.pread(descriptor, CHUNK, self._offset + size):
+            pieces.append(piece)
+            size += len(piece)
             if b"\n" in piece:
                 break
-        end = content.rfind(b"\n") + 1
-        content = content[:end]
-        self._offset += end
+        content = b"".join(pieces)
+        content = content[: content.rfind(b"\n") + 1]
+        self._offset += len(content)
         self._tail = (self._tail + content[-TAIL:])[-TAIL:]
         return content
 
-    def _add(self, line: bytes) -> None:
-        row = _parse(line)
-        if row is None:
-            self.bad_lines += 1
-            return
-        step, attempt = row["step"], row.get("attempt", 0)
-        if attempt < self._attempt:
-            return
-        if attempt > self._attempt or (self._steps and step < self._steps[-1]):
-            self._supersede(step)
-        self._attempt = attempt
-        if self._steps and step == self._steps[-1]:
-            self._rows[-1] = MappingProxyType({**self._rows[-1], **freeze(row)})
-        else:
-            self._rows.append(freeze(row))
-            self._steps.append(step)
+    def _take(self, found: tuple[Place, Ingest] | None) -> bool:
+        if found is None:
+            return False
+        place, self._ingest = found
+        self._offset = self._cached_to = place.offset
+        self._tail, self.bad_lines = place.tail, place.bad_lines
+        return True
 
-    def _supersede(self, step: int) -> None:
-        first = bisect_left(self._steps, step)
-        del self._steps[first:], self._rows[first:]
+    def _save(self, descriptor: int) -> None:
+        self._cached_to = self._offset  # also where it cannot be written: the next try comes with as many bytes again
+        column_cache.save(self.path, descriptor, Place(self._offset, self._tail, self.bad_lines), self._ingest)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+class _Files:
+    """The small files of a run that a history shows, read again when they change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config: dict[str, Any] = {}
+        self.status: Status | None = None
+        self.label = ""
+        self._stamps: dict[str, tuple[int, int, int] | None] = {}
+
+    def refresh(self) -> bool:
+        """True if one of them changed."""
+        stamps = {name: stamp_of(self.folder / name) for name in (_CONFIG_FILE, STATUS_FILE, _NOTES_FILE)}
+        changed = {name for name, stamp in stamps.items() if name not in self._stamps or self._stamps[name] != stamp}
+        self._stamps = stamps
+        if _CONFIG_FILE in changed:
+            self.config = _read_config(self.folder / _CONFIG_FILE)
+        if STATUS_FILE in changed:
+            self.status = read_status(self.folder)
+        if _NOTES_FILE in changed:
+            self.label = _read_label(self.folder / _NOTES_FILE)
+        return bool(changed)
+
+    @property
+    def version(self) -> str:
+        """Of what figures show: the status, with its heartbeat every second, is not in it."""
+        return f"{self._stamps.get(_CONFIG_FILE)}-{self.label}"
+
+
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """Changes when a file does; None where there is none."""
     try:
-        row = orjson.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(row, dict) or not _is_count(row.get("step")) or not _is_count(row.get("attempt", 0)):
-        return None
-    return row
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        info = path.stat()
+        info = os.stat(path)
     except OSError:
         return None
     return info.st_ino, info.st_mtime_ns, info.st_size
@@ -146,3 +185,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _read_label(path: Path) -> str:
+    try:
+        values = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    label = values.get("label") if isinstance(values, dict) else None
+    return label if isinstance(label, str) else ""
