@@ -57,6 +57,9 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
     """The figure as plain data: {"data": [...], "layout": {...}}, arrays as numpy arrays."""
     spec = find(key)
     drawing = spec.draw(histories, view)
+    for history in histories:
+        if not history.complete:
+            drawing.note(f"reading about {history.total_rows:,} rows; samples until then")
     if not drawing.traces:
         drawing.note("no rows yet")
     layout = theme.base_layout(view)
