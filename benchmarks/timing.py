@@ -9,6 +9,7 @@ settings of one contender (malloc) never reach another.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import multiprocessing
@@ -103,10 +104,8 @@ class Worker:
 
     def close(self) -> None:
         """Ends the process."""
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipe.send(None)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         self._process.join(timeout=10)
         if self._process.is_alive():
             self._process.kill()

@@ -125,7 +125,7 @@ def build_logged(architecture: str, log_every: int, shape: Shape | None = None) 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if due:
-            row: dict[str, Any] = {f"loss/{name}": float(term) for name, term in terms.items()}
+            row: dict[str, Any] = {f"loss/{name}": term.item() for name, term in terms.items()}
             row |= {f"optim/lr/{name}": rate for name, rate in rates.items()}
             row |= {f"optim/grad_norm/{name}": value for name, value in norms.items()}
             writer.write(index, row | {name: value.tolist() for name, value in measures.items()})
