@@ -1,0 +1,248 @@
+// Draws the live figure and keeps zoom, legend and camera while it grows. It knows how to draw, not what.
+(function () {
+  "use strict";
+  const hub = window.moeHub;
+  const { state, el } = hub;
+  const AXES = { step: "Steps", tokens: "Tokens", active_time: "Training time", time: "Wall time" };
+  const loading = {};
+  let drawn = null; // {key, plotly}
+  let dragging = false;
+  let waiting = null; // the newest figure that came during a 3D drag
+  let rangeTimer = 0;
+
+  function load(kind) {
+    loading[kind] = loading[kind] || new Promise((resolve, reject) => {
+      const before = window.Plotly;
+      const script = el("script", { src: document.documentElement.getAttribute(`data-plotly-${kind}`) });
+      script.onload = () => {
+        const plotly = window.Plotly;
+        if (before) window.Plotly = before; // the first bundle keeps the global name
+        resolve(plotly);
+      };
+      script.onerror = () => {
+        delete loading[kind];
+        reject(new Error("the drawing library could not be loaded"));
+      };
+      document.head.append(script);
+    });
+    return loading[kind];
+  }
+
+  function needs3d(figure) {
+    return figure.data.some((trace) => /3d$|^surface$|^cone$|^streamtube$|^isosurface$|^volume$/.test(trace.type || ""));
+  }
+
+  function config(name) {
+    return {
+      responsive: true,
+      displaylogo: false,
+      toImageButtonOptions: { filename: name, scale: 2 },
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage", "tableRotation", "resetCameraLastSave3d"],
+    };
+  }
+
+  async function drawInto(host, answer, memory) {
+    const kind = needs3d(answer.figure) ? "3d" : "2d";
+    const plotly = await load(kind);
+    const { data, layout } = answer.figure;
+    layout.autosize = true;
+    if (memory !== undefined) hideTitle(layout);
+    layout.font = { ...layout.font, family: getComputedStyle(document.body).fontFamily };
+    if (memory && (memory.key !== answer.key || memory.plotly !== plotly)) {
+      memory.plotly.purge(host);
+      memory = null;
+    }
+    if (memory) await plotly.react(host, data, layout, config(answer.key));
+    else await plotly.newPlot(host, data, layout, config(answer.key));
+    return { key: answer.key, plotly, fresh: !memory };
+  }
+
+  // The selector above the live figure says its title already; a saved image gets it back.
+  function hideTitle(layout) {
+    const title = layout.title || {};
+    layout.meta = { ...layout.meta, title: title.text };
+    layout.title = { ...title, text: (title.text || "").replace(/^<b>.*?<\/b>(<br>)?/, "") };
+    layout.margin = { ...layout.margin, t: Math.max(24, ((layout.margin || {}).t || 64) - 24) };
+  }
+
+  function image(format) {
+    if (!drawn) return;
+    const host = document.getElementById("live-figure");
+    const layout = { ...host.layout, title: { ...host.layout.title, text: (host.layout.meta || {}).title } };
+    layout.margin = { ...layout.margin, t: layout.margin.t + 24 };
+    drawn.plotly.downloadImage({ data: host.data, layout }, {
+      format, filename: `moe-hub-${drawn.key}`, width: 1200, height: 640, scale: format === "png" ? 2 : 1,
+    });
+  }
+
+  async function draw(answer) {
+    if (dragging) {
+      waiting = answer;
+      return;
+    }
+    const host = document.getElementById("live-figure");
+    const result = await drawInto(host, answer, drawn);
+    drawn = result;
+    if (result.fresh) host.on("plotly_relayout", relayout);
+    host.dataset.drawn = String(Number(host.dataset.drawn || 0) + 1);
+    const spec = state.figures.find((each) => each.key === answer.key);
+    if (spec) host.setAttribute("aria-label", `${spec.title}: ${spec.question}`);
+  }
+
+  // react fires no relayout, so asking for the range that the person zoomed to cannot loop
+  function relayout(event) {
+    let range;
+    if (event["xaxis.range[0]"] !== undefined) range = [event["xaxis.range[0]"], event["xaxis.range[1]"]];
+    else if (event["xaxis.range"]) range = event["xaxis.range"];
+    else if (event["xaxis.autorange"]) range = null;
+    else return;
+    if (range && range.some((bound) => typeof bound !== "number")) return;
+    state.range = range;
+    clearTimeout(rangeTimer);
+    rangeTimer = setTimeout(() => hub.emit("view"), 120);
+  }
+
+  function clear() {
+    if (!drawn) return;
+    drawn.plotly.purge(document.getElementById("live-figure"));
+    drawn = null;
+  }
+
+  function showEmpty(title, text, action) {
+    const empty = document.getElementById("figure-empty");
+    empty.hidden = !title;
+    const wanted = title + text;
+    if (title && empty.dataset.shown !== wanted) {
+      empty.replaceChildren(el("h3", {}, title), el("p", {}, text), action ? action() : "");
+      empty.dataset.shown = wanted;
+    }
+    document.getElementById("live-figure").classList.toggle("covered", Boolean(title));
+  }
+
+  function fillSelect() {
+    const select = document.getElementById("figure-select");
+    const groups = new Map();
+    for (const spec of state.figures) {
+      if (!groups.has(spec.group)) groups.set(spec.group, []);
+      groups.get(spec.group).push(el("option", { value: spec.key }, spec.title));
+    }
+    select.replaceChildren(...Array.from(groups, ([name, options]) => el("optgroup", { label: name }, options)));
+    if (!state.figures.length) select.append(el("option", { value: "" }, "No figure yet"));
+    select.disabled = !state.figures.length;
+    if (!state.figures.some((spec) => spec.key === state.figure)) {
+      if (!state.figureChosen) state.figure = state.figures.length ? state.figures[0].key : "";
+    }
+    select.value = state.figure;
+    describe();
+  }
+
+  function describe() {
+    const spec = state.figures.find((each) => each.key === state.figure);
+    hub.setText(document.getElementById("figure-question"), spec ? spec.question : "");
+    const help = document.getElementById("figure-help");
+    help.replaceChildren(...(spec ? spec.help.split("\n\n").slice(1).map((part) => el("p", {}, part.replace(/\s+/g, " "))) : []));
+    document.getElementById("figure-help-toggle").disabled = !help.childNodes.length;
+    if (!help.childNodes.length) help.hidden = true;
+  }
+
+  function choose(key) {
+    state.figure = key;
+    state.figureChosen = true;
+    state.range = null;
+    hub.address.write(false);
+    describe();
+    hub.emit("view");
+  }
+
+  function changeView(change) {
+    Object.assign(state.view, change);
+    if ("x" in change || "log_x" in change) state.range = null;
+    hub.address.write(false);
+    hub.emit("view");
+  }
+
+  function toggle(id, label, name) {
+    const input = el("input", { type: "checkbox", id, class: "form-check-input" });
+    input.addEventListener("change", () => changeView({ [name]: input.checked }));
+    return el("label", { class: "check", for: id }, input, label);
+  }
+
+  function buildOptions() {
+    const axis = el("select", { id: "axis-select", class: "form-select form-select-sm" },
+      Object.entries(AXES).map(([value, label]) => el("option", { value }, label)));
+    axis.addEventListener("change", () => changeView({ x: axis.value }));
+    const smooth = el("input", { type: "range", id: "smoothing", class: "form-range", min: 0, max: 0.99, step: 0.01 });
+    smooth.addEventListener("change", () => changeView({ smoothing: Number(smooth.value) }));
+    smooth.addEventListener("input", () => hub.setText(shown, smooth.value));
+    const shown = el("output", { for: "smoothing", id: "smoothing-value" }, "0");
+    const layer = el("select", { id: "layer-select", class: "form-select form-select-sm" });
+    layer.addEventListener("change", () => changeView({ layer: Number(layer.value) }));
+    const help = el("button", { type: "button", class: "quiet-button", id: "figure-help-toggle", "aria-expanded": "false", "aria-controls": "figure-help" }, "How to read it");
+    help.addEventListener("click", () => {
+      const panel = document.getElementById("figure-help");
+      panel.hidden = !panel.hidden;
+      help.setAttribute("aria-expanded", String(!panel.hidden));
+    });
+    document.getElementById("figure-options").replaceChildren(
+      el("span", { class: "option" }, el("label", { for: "axis-select" }, "By"), axis),
+      el("span", { class: "option", id: "layer-option", hidden: true }, el("label", { for: "layer-select" }, "Layer"), layer),
+      toggle("log-x", "Log x", "log_x"), toggle("log-y", "Log y", "log_y"),
+      el("span", { class: "option" }, el("label", { for: "smoothing" }, "Smooth"), smooth, shown),
+      help, downloads(),
+    );
+    showView();
+  }
+
+  function downloads() {
+    const menu = el("details", { class: "menu-host", id: "figure-downloads" },
+      el("summary", { class: "quiet-button" }, hub.icon("download"), "Save"),
+      el("div", { class: "menu narrow" },
+        el("button", { type: "button", class: "menu-item", onclick: () => image("png") }, "PNG image"),
+        el("button", { type: "button", class: "menu-item", onclick: () => image("svg") }, "SVG image"),
+        el("button", { type: "button", class: "menu-item", onclick: () => { location.href = `${hub.prefix}api/figure.csv?${hub.live.viewQuery()}`; } }, "Data as CSV")));
+    menu.addEventListener("click", (event) => {
+      if (event.target.closest(".menu-item")) menu.open = false;
+    });
+    return menu;
+  }
+
+  function showView() {
+    const { view } = state;
+    document.getElementById("axis-select").value = view.x;
+    document.getElementById("log-x").checked = view.log_x;
+    document.getElementById("log-y").checked = view.log_y;
+    document.getElementById("smoothing").value = view.smoothing;
+    hub.setText(document.getElementById("smoothing-value"), String(view.smoothing));
+  }
+
+  function showLayers(count) {
+    const option = document.getElementById("layer-option");
+    const select = document.getElementById("layer-select");
+    option.hidden = !(count > 1);
+    if (select.options.length !== count) {
+      select.replaceChildren(...Array.from({ length: count || 0 }, (_, index) => el("option", { value: index }, String(index))));
+    }
+    select.value = String(Math.min(state.view.layer, Math.max(0, (count || 1) - 1)));
+  }
+
+  hub.whenMounted(() => {
+    buildOptions();
+    const select = document.getElementById("figure-select");
+    select.addEventListener("change", () => choose(select.value));
+    const host = document.getElementById("live-figure");
+    host.addEventListener("pointerdown", () => { dragging = true; });
+    window.addEventListener("pointerup", () => {
+      if (!dragging) return;
+      dragging = false;
+      if (waiting) {
+        const answer = waiting;
+        waiting = null;
+        draw(answer).catch(hub.reportError);
+      }
+    });
+    fillSelect();
+  });
+  hub.on("address", () => { showView(); fillSelect(); });
+
+  hub.figure = { draw, drawInto, clear, fillSelect, showEmpty, choose, showLayers, load };
+})();

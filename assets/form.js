@@ -1,0 +1,149 @@
+// The form beside what Dash does: help of the field in hand, marks on wrong fields, sliders, launching, presets.
+(function () {
+  "use strict";
+  const hub = window.moeHub;
+  const { state } = hub;
+  const noUpdate = () => window.dash_clientside.no_update;
+
+  function describe(target) {
+    const row = target && target.closest && target.closest("[data-help]");
+    const help = document.getElementById("field-help");
+    if (row && help) hub.setText(help, row.dataset.help);
+  }
+
+  function markErrors(errors) {
+    for (const row of document.querySelectorAll("[data-field]")) {
+      if (!row.dataset.path) continue;
+      const input = document.getElementById(row.dataset.field);
+      if (!input) continue;
+      const message = row.querySelector(".field-error");
+      message.id = message.id || `error-${row.dataset.field}`;
+      const wrong = Boolean(errors[row.dataset.path]);
+      input.setAttribute("aria-invalid", String(wrong));
+      if (wrong) input.setAttribute("aria-describedby", message.id);
+      else input.removeAttribute("aria-describedby");
+      row.classList.toggle("wrong", wrong);
+    }
+  }
+
+  function goToField(event) {
+    const link = event.target.closest && event.target.closest(".validation-summary a[data-field]");
+    if (!link) return;
+    event.preventDefault();
+    const input = document.getElementById(link.dataset.field);
+    if (!input) return;
+    for (let box = input.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+    input.focus();
+    input.scrollIntoView({ block: "center" });
+  }
+
+  function formValues() {
+    const values = {};
+    for (const row of document.querySelectorAll("[data-path][data-field]")) {
+      const input = document.getElementById(row.dataset.field);
+      if (input) values[row.dataset.path] = input.type === "checkbox" ? input.checked : input.value;
+    }
+    return values;
+  }
+
+  function say(text) {
+    hub.setProps("preset-message", { children: text });
+  }
+
+  async function changePreset(body, text, value) {
+    try {
+      const answer = await hub.post("api/presets", body);
+      if (answer.options) hub.setProps("preset-select", { options: answer.options });
+      if (value) hub.setProps("preset-select", { value });
+      say(text);
+      return answer;
+    } catch (error) {
+      say(error.message);
+      return null;
+    }
+  }
+
+  const presetActions = {
+    "preset-save": (name, base) => changePreset({ action: "save", name, base, values: formValues() }, `Saved as ${name}.`, name),
+    "preset-rename": (name, base) => changePreset({ action: "rename", name, old: base }, `Renamed to ${name}.`, name),
+    "preset-delete": async (name, base) => {
+      if (await changePreset({ action: "delete", name: base }, `Deleted ${base}.`)) hub.setProps("preset-select", { value: "geometric_lambda" });
+    },
+    "preset-export": (name, base) => { location.href = `${hub.prefix}api/presets/${encodeURIComponent(base)}.yaml`; },
+    "preset-import": () => {
+      const input = hub.el("input", { type: "file", accept: ".yaml,.yml" });
+      input.addEventListener("change", async () => {
+        const file = input.files[0];
+        if (!file) return;
+        const name = file.name.replace(/\.ya?ml$/i, "").replace(/[^A-Za-z0-9_-]+/g, "_").slice(0, 40);
+        await changePreset({ action: "import", name, text: await file.text() }, `Imported as ${name}.`, name);
+      });
+      input.click();
+    },
+    "preset-copy": async () => {
+      if (!state.focus) return say("Select a run first; its config is then copied into the form.");
+      const answer = await changePreset({ action: "copy", name: "", run: state.focus }, "");
+      if (answer) hub.setProps("preset-load", { data: { nonce: hub.uuid(), values: answer.values, message: `Values of ${state.focus}.` } });
+    },
+  };
+
+  document.addEventListener("click", (event) => {
+    goToField(event);
+    const button = event.target.closest && event.target.closest("button[id^=preset-]");
+    if (button && presetActions[button.id]) {
+      presetActions[button.id](document.getElementById("preset-name").value.trim(), document.getElementById("preset-select").value);
+    }
+    if (event.target.closest && event.target.closest("#copy-command")) copyCommand();
+    for (const menu of document.querySelectorAll("details.menu-host[open]")) if (!menu.contains(event.target)) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.menu-host[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+  document.addEventListener("focusin", (event) => describe(event.target));
+  document.addEventListener("mouseover", (event) => describe(event.target));
+
+  async function copyCommand() {
+    const command = document.getElementById("command-preview");
+    const button = document.getElementById("copy-command");
+    try {
+      await navigator.clipboard.writeText(command.textContent);
+    } catch (error) { // not allowed without https: leave it selected for Ctrl-C
+      getSelection().selectAllChildren(command);
+      return;
+    }
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1200);
+  }
+
+  hub.whenMounted(() => {
+    if (window.matchMedia("(max-width: 900px)").matches) document.getElementById("configuration").open = false;
+  });
+
+  window.dash_clientside = window.dash_clientside || {};
+  window.dash_clientside.moeHub = Object.assign(window.dash_clientside.moeHub || {}, {
+    syncSlider: (text, position) => {
+      const context = window.dash_clientside.callback_context;
+      const source = context.triggered_id || "";
+      if (String(source).startsWith("slider-")) return [String(Number(Number(position).toFixed(4))), noUpdate()];
+      const number = Number(text);
+      return [noUpdate(), text === "" || Number.isNaN(number) ? noUpdate() : number];
+    },
+    requestLaunch: (clicks, assessment, launching) => {
+      if (!clicks || launching || !assessment || !assessment.valid) return noUpdate();
+      return { id: hub.uuid(), action: "start" };
+    },
+    launchable: (assessment, launching) => {
+      markErrors((assessment && assessment.errors) || {});
+      return !(assessment && assessment.valid) || Boolean(launching);
+    },
+    focusLaunched: (progress) => {
+      if (progress && progress.run_id && progress.run_id !== state.focus) hub.runs.pick(progress.run_id, true);
+      hub.live.now();
+      return noUpdate();
+    },
+  });
+})();

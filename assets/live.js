@@ -1,0 +1,158 @@
+// The live path: each tick asks for what is new, one request at a time; an idle tab gets one byte, a hidden one asks nothing.
+(function () {
+  "use strict";
+  const hub = window.moeHub;
+  const { state } = hub;
+  const versions = { runs: "", status: "", figure: "", offered: "" };
+  let busy = false;
+  let again = false;
+  let generation = 0;
+  let failures = 0;
+  let mounted = false;
+
+  function viewQuery() {
+    const query = new URLSearchParams();
+    query.set("runs", state.selected.length ? [state.focus, ...state.selected.filter((id) => id !== state.focus)].filter(Boolean).join(",") : "");
+    if (state.figure) query.set("figure", state.figure);
+    const { view } = state;
+    query.set("x", view.x);
+    if (view.log_x) query.set("log_x", "1");
+    if (view.log_y) query.set("log_y", "1");
+    if (view.smoothing) query.set("smoothing", view.smoothing);
+    if (view.layer) query.set("layer", view.layer);
+    if (state.range) {
+      query.set("x0", state.range[0]);
+      query.set("x1", state.range[1]);
+    }
+    query.set("width_px", Math.max(200, Math.min(4000, Math.round(document.getElementById("live-figure").clientWidth / 20) * 20)));
+    query.set("theme", hub.theme());
+    return query;
+  }
+
+  async function ask() {
+    const query = viewQuery();
+    const number = generation;
+    query.set("g", number);
+    query.set("focus", state.focus || "");
+    query.set("runs_v", versions.runs);
+    query.set("status_v", versions.status);
+    query.set("figure_v", versions.figure);
+    query.set("offered", versions.offered);
+    const answer = await hub.request(`api/live?${query}`);
+    if (answer === 0) return;
+    state.clockOffset = answer.now - Date.now() / 1000;
+    if (answer.runs) {
+      versions.runs = answer.runs.v;
+      hub.runs.update(answer.runs);
+    }
+    if (number !== generation) { // the person went on to another view meanwhile
+      again = true;
+      return;
+    }
+    if (answer.status) {
+      versions.status = answer.status.v;
+      state.status = answer.status.line;
+      hub.status.show(state.status);
+    }
+    if (answer.figures) {
+      state.figures = answer.figures;
+      versions.offered = answer.figures.map((spec) => spec.key).join(",");
+      hub.figure.fillSelect();
+      again = true;
+    }
+    if (answer.figure) {
+      versions.figure = answer.figure.v;
+      await hub.figure.draw(answer.figure);
+    }
+  }
+
+  function emptyState() {
+    const run = state.runs.get(state.focus);
+    if (!versions.runs) return hub.figure.showEmpty("");
+    if (!state.order.length) {
+      return hub.figure.showEmpty("Train your first model", "The preset on the left trains a small geometric mixture of experts on generated lambda calculus, in a few minutes on this machine.", startButton);
+    }
+    if (!state.focus) return hub.figure.showEmpty("No run selected", "Pick one in the list of runs, or several to compare them.");
+    if (!state.figures.length) {
+      const waiting = run && ["starting", "running", "queued"].includes(run.state);
+      return hub.figure.showEmpty(waiting ? "Waiting for the first rows" : "No measurements", waiting ? "The figure begins with the run's first logged step." : "This run has logged no rows. Its log, under the controls, may say why.");
+    }
+    if (!state.figures.some((spec) => spec.key === state.figure)) {
+      return hub.figure.showEmpty("Not measured in this run", "The selected runs have no data for this figure; choose another one above.");
+    }
+    hub.figure.showEmpty("");
+  }
+
+  function startButton() {
+    return hub.el("button", { type: "button", class: "button primary", onclick: () => document.getElementById("start-button").click() }, hub.icon("play"), "Start with this preset");
+  }
+
+  async function now() {
+    if (!mounted) return;
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
+    try {
+      do {
+        again = false;
+        await ask();
+      } while (again);
+      connection(true);
+    } catch (error) {
+      connection(false, error);
+    } finally {
+      busy = false;
+    }
+    hub.status.ages();
+    emptyState();
+  }
+
+  function connection(works, error) {
+    failures = works ? 0 : failures + 1;
+    const text = failures < 2 ? "" : error instanceof TypeError ? "The server does not answer; runs go on. Trying again." : error.message;
+    hub.setText(document.getElementById("connection"), text);
+  }
+
+  hub.reportError = (error) => connection(false, error);
+
+  hub.on("view", () => {
+    generation += 1;
+    versions.figure = "";
+    now();
+  });
+  hub.on("selection", () => {
+    versions.status = "";
+    versions.offered = "";
+    if (!state.focus) {
+      state.figures = [];
+      hub.status.show(null);
+      hub.figure.clear();
+      hub.figure.fillSelect();
+    }
+  });
+  document.addEventListener("moe-hub-theme", () => { if (mounted) hub.emit("view"); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) now(); });
+  let resizing = 0;
+  window.addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(() => hub.emit("view"), 250);
+  });
+
+  hub.whenMounted(() => {
+    mounted = true;
+    hub.figure.load("2d").catch(hub.reportError);
+    hub.status.show(null);
+    now();
+  });
+
+  hub.live = { now, viewQuery };
+  window.dash_clientside = window.dash_clientside || {};
+  window.dash_clientside.moeHub = Object.assign(window.dash_clientside.moeHub || {}, {
+    tick: () => {
+      if (!document.hidden) now();
+      return window.dash_clientside.no_update;
+    },
+  });
+})();

@@ -1,0 +1,210 @@
+// The list of runs: search, pick one, compare several, rename, tag, delete with undo.
+(function () {
+  "use strict";
+  const hub = window.moeHub;
+  const { state, el } = hub;
+  const rows = new Map(); // id -> {node, shown}
+  let table = null;
+  let editing = null;
+
+  function pick(id, explicit) {
+    state.focus = id;
+    state.selected = id ? [id] : [];
+    if (explicit) state.following = false;
+    changed(!explicit);
+  }
+
+  function toggle(id) {
+    state.following = false;
+    state.selected = state.selected.includes(id) ? state.selected.filter((each) => each !== id) : [...state.selected, id];
+    if (!state.selected.includes(state.focus)) state.focus = state.selected[0] || null;
+    if (!state.focus && state.selected.length) state.focus = state.selected[0];
+    changed(false);
+  }
+
+  function changed(automatic) {
+    state.range = null;
+    state.status = null;
+    hub.address.write(automatic);
+    hub.setProps("selection", { data: { focus: state.focus, selected: state.selected } });
+    mark();
+    actions();
+    hub.emit("selection");
+    hub.emit("view");
+  }
+
+  function row(run) {
+    const box = el("input", { type: "checkbox", class: "form-check-input", "aria-label": `Compare ${hub.runTitle(run)}` });
+    box.addEventListener("change", () => toggle(run.id));
+    const name = el("button", { type: "button", class: "run-name", title: run.id, onclick: () => pick(run.id, true) }, hub.runTitle(run));
+    const loss = run.metrics["val/loss"] ?? run.metrics["train/loss"];
+    const what = "val/loss" in run.metrics ? "held-out loss" : "loss";
+    const done = run.max_steps ? Math.round((100 * run.step) / run.max_steps) : 0;
+    return el("tr", { "data-run": run.id },
+      el("td", { class: "cell-box" }, box),
+      el("td", { class: "cell-name" }, name,
+        el("span", { class: "run-meta" }, [run.architecture, new Date(run.created * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })].filter(Boolean).join(" · ")),
+        run.tags.length ? el("span", { class: "tags" }, run.tags.map((tag) => el("span", { class: "tag" }, tag))) : null),
+      el("td", { class: "cell-state" }, el("span", { class: `state-word state-${run.state}` }, run.state),
+        el("span", { class: "run-meta" }, run.state === "finished" ? `${hub.whole(run.step)} steps` : `${done} %`)),
+      el("td", { class: "cell-loss", title: what }, loss === undefined ? "" : hub.decimal(loss)));
+  }
+
+  function matches(run, words) {
+    const text = [run.id, run.name, run.label, run.state, run.architecture, ...run.tags].join(" ").toLowerCase();
+    return words.every((word) => text.includes(word));
+  }
+
+  function draw() {
+    if (!table) return;
+    const words = document.getElementById("run-search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const shown = state.order.map((id) => state.runs.get(id)).filter((run) => run && matches(run, words));
+    hub.setText(document.getElementById("run-count"), state.order.length ? String(state.order.length) : "");
+    const body = table.tBodies[0];
+    const wanted = shown.map((run) => {
+      const entry = rows.get(run.id);
+      const content = JSON.stringify(run);
+      if (entry && entry.content === content) return entry.node;
+      const node = row(run);
+      if (entry && entry.node.contains(document.activeElement)) restoreFocus(entry.node, node);
+      rows.set(run.id, { node, content });
+      return node;
+    });
+    for (const id of rows.keys()) if (!state.runs.has(id)) rows.delete(id);
+    if (wanted.length !== body.rows.length || wanted.some((node, index) => body.rows[index] !== node)) body.replaceChildren(...wanted);
+    const empty = document.getElementById("run-empty");
+    empty.hidden = shown.length > 0;
+    hub.setText(empty, state.order.length ? "No run fits the search." : "No runs yet. Start one, or train from a shell with the command under the form: it appears here by itself.");
+    table.hidden = shown.length === 0;
+    mark();
+  }
+
+  function restoreFocus(from, to) {
+    const selector = document.activeElement.tagName === "INPUT" ? "input" : "button";
+    requestAnimationFrame(() => to.querySelector(selector)?.focus({ preventScroll: true }));
+  }
+
+  function mark() {
+    for (const [id, { node }] of rows) {
+      node.classList.toggle("focused", id === state.focus);
+      node.querySelector("input").checked = state.selected.includes(id);
+      const button = node.querySelector(".run-name");
+      if (id === state.focus) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    }
+  }
+
+  function actions() {
+    const host = document.getElementById("run-actions");
+    if (!host || editing) return;
+    const run = state.runs.get(state.focus);
+    const shown = `${state.focus}|${state.selected.length}|${Boolean(run)}`;
+    if (host.dataset.shown === shown) return;
+    host.dataset.shown = shown;
+    if (!run) return host.replaceChildren();
+    const several = state.selected.length > 1;
+    host.replaceChildren(
+      el("span", { class: "actions-title" }, several ? `${state.selected.length} runs compared` : "Selected run"),
+      el("button", { type: "button", class: "quiet-button", onclick: () => edit("rename") }, "Rename"),
+      el("button", { type: "button", class: "quiet-button", onclick: () => edit("tag") }, "Tag"),
+      el("button", { type: "button", class: "quiet-button danger", onclick: remove }, "Delete"));
+  }
+
+  function edit(kind) {
+    const run = state.runs.get(state.focus);
+    if (!run) return;
+    editing = kind;
+    const label = kind === "rename" ? "New name of the run" : "Tags, separated by commas";
+    const input = el("input", { class: "form-control form-control-sm", id: "run-edit", value: kind === "rename" ? run.label || run.name : run.tags.join(", "), maxlength: 200 });
+    const close = () => {
+      editing = null;
+      document.getElementById("run-actions").dataset.shown = "";
+      actions();
+    };
+    const save = async (event) => {
+      event.preventDefault();
+      const body = { run: run.id, action: kind };
+      if (kind === "rename") body.label = input.value;
+      else body.tags = input.value.split(",").map((tag) => tag.trim()).filter(Boolean);
+      try {
+        await hub.post("api/runs", body);
+        close();
+        hub.live.now();
+      } catch (error) {
+        message(error.message);
+      }
+    };
+    document.getElementById("run-actions").replaceChildren(el("form", { class: "inline-form", onsubmit: save },
+      el("label", { for: "run-edit" }, label), input,
+      el("span", { class: "button-row" }, el("button", { class: "button small primary", type: "submit" }, "Save"),
+        el("button", { class: "button small", type: "button", onclick: close }, "Cancel"))));
+    input.focus();
+    input.select();
+    input.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
+  }
+
+  async function remove() {
+    const ids = state.selected.length > 1 ? [...state.selected] : [state.focus];
+    const gone = [];
+    try {
+      for (const id of ids) {
+        await hub.post("api/runs", { run: id, action: "delete" });
+        gone.push(id);
+      }
+    } catch (error) {
+      message(error.message);
+    }
+    if (!gone.length) return;
+    const title = gone.length === 1 ? hub.runTitle(state.runs.get(gone[0]) || { id: gone[0] }) : `${gone.length} runs`;
+    message(`Deleted ${title}.`, async () => {
+      for (const id of gone) await hub.post("api/runs", { run: id, action: "undelete" });
+      message("");
+      pick(gone[0], true);
+      hub.live.now();
+    });
+    const left = state.order.filter((id) => !gone.includes(id));
+    pick(left[0] || null, true);
+    hub.live.now();
+  }
+
+  function message(text, undo) {
+    const host = document.getElementById("run-undo");
+    host.replaceChildren(...(text ? [el("span", {}, text)] : []),
+      ...(undo ? [el("button", { type: "button", class: "quiet-button", onclick: () => undo().catch((error) => message(error.message)) }, "Undo")] : []));
+  }
+
+  // A live answer with the rows that changed and, where runs came or went, the order of all.
+  function update(answer) {
+    for (const run of answer.rows) state.runs.set(run.id, run);
+    if (answer.order) {
+      state.order = answer.order;
+      const there = new Set(answer.order);
+      for (const id of state.runs.keys()) if (!there.has(id)) state.runs.delete(id);
+    }
+    follow();
+    draw();
+    actions();
+  }
+
+  function follow() {
+    if (!state.following) return;
+    const live = state.order.find((id) => ["running", "starting", "paused", "stopping"].includes((state.runs.get(id) || {}).state));
+    const newest = live || state.order[0] || null;
+    const current = state.runs.get(state.focus);
+    if (current && (newest === state.focus || (!live && current))) return;
+    if (newest !== state.focus) pick(newest, false);
+  }
+
+  hub.whenMounted(() => {
+    table = el("table", { class: "runs" }, el("caption", { class: "visually-hidden" }, "Runs, newest first"),
+      el("thead", { class: "visually-hidden" }, el("tr", {}, ["Compare", "Run", "State", "Loss"].map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}));
+    document.getElementById("run-table").replaceChildren(table, el("p", { class: "empty-line", id: "run-empty", hidden: true }));
+    document.getElementById("run-search").addEventListener("input", draw);
+    draw();
+    hub.setProps("selection", { data: { focus: state.focus, selected: state.selected } });
+  });
+  hub.on("address", () => changed(true));
+
+  hub.runs = { update, pick, draw, message };
+})();

@@ -1,0 +1,121 @@
+"""`python -m moe_hub.web`: serves the dashboard with waitress."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from moe_hub.errors import ConfigError, MoeHubError
+
+THREADS = 12
+TOKEN_VARIABLE = "MOE_HUB_TOKEN"
+SHORTEST_TOKEN = 8
+MOST_UPLOAD_BODY = 64 << 20  # one chunk of an upload; the file as a whole has a cap of its own
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until Ctrl-C; returns the exit code: 2 for a busy port, a bad flag, or an open host with no token."""
+    options = parse(arguments)
+    try:
+        serve(options)
+    except MoeHubError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("The page is closed; runs go on.")
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(prog="python -m moe_hub.web", description="The dashboard of MoE Hub.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8050, help="port to listen on (default 8050)")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default runs)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of uploads and presets")
+    parser.add_argument("--url-base-path", default="/", help="path that the page lies under, such as /moe/")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE),
+        help=f"what visitors must enter; needed with a host that is not this machine (also: {TOKEN_VARIABLE})",
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    return parser.parse_args(arguments)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Builds the app and serves it; raises `ConfigError` before anything is served."""
+    from moe_hub.web.guard import is_loopback_name
+
+    local = is_loopback_name(options.host)
+    if not local and not options.token:
+        raise ConfigError(
+            f"--host {options.host} is open to other machines, so --token is needed: for example "
+            f"--token {secrets.token_urlsafe(18)}"
+        )
+    if options.token and len(options.token) < SHORTEST_TOKEN:
+        raise ConfigError(f"--token must have at least {SHORTEST_TOKEN} characters")
+    listener = listen(options.host, options.port)
+    import waitress
+
+    app = build(options)
+    address = f"http://{'127.0.0.1' if options.host in ('0.0.0.0', '::') else options.host}:{options.port}"
+    print(
+        f"MoE Hub is on {address}{app.config.requests_pathname_prefix}  (Ctrl-C closes the page; runs go on)",
+        flush=True,
+    )
+    if options.open:
+        threading.Timer(0.5, webbrowser.open, [address + app.config.requests_pathname_prefix]).start()
+    waitress.serve(
+        app.server, sockets=[listener], threads=THREADS, max_request_body_size=MOST_UPLOAD_BODY, ident="moe-hub",
+        clear_untrusted_proxy_headers=True,
+    )  # fmt: skip
+
+
+def build(options: argparse.Namespace) -> Any:
+    """The app of these flags, with the sign-in page where there is a token."""
+    from moe_hub.web.app import create_dashboard
+    from moe_hub.web.sign_in import SignIn
+
+    if not options.token:
+        return create_dashboard(
+            url_base_path=options.url_base_path, runs_dir=options.runs_dir, data_dir=options.data_dir
+        )
+    sign_in = SignIn(options.token, options.url_base_path)
+    return create_dashboard(
+        sign_in.server,
+        url_base_path=options.url_base_path,
+        runs_dir=options.runs_dir,
+        data_dir=options.data_dir,
+        authorize=sign_in.knows,
+        refuse=sign_in.refuse,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises `ConfigError` where the port is taken or the host is not this machine's."""
+    if not 0 < port < 65536:
+        raise ConfigError(f"--port {port}: allowed are 1 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        raise ConfigError(
+            f"--host {host} --port {port}: {error.strerror}; choose another port with --port, or close what uses it"
+        ) from None
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Puts the dashboard together and mounts it on a Flask app."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dash
+from dash import Dash
+from flask import Flask, Request, Response
+
+from moe_hub.errors import ConfigError
+from moe_hub.web import background, layout
+from moe_hub.web.callbacks import register_callbacks
+from moe_hub.web.compression import Compressor
+from moe_hub.web.guard import Gate, guard_views
+from moe_hub.web.index_page import index_string
+from moe_hub.web.routes import register_routes
+from moe_hub.web.workbench import open_workbench
+
+DEFAULT_RUNS_DIR = "runs"
+DEFAULT_DATA_DIR = "data"
+
+
+def create_dashboard(
+    server: Flask | None = None,
+    *,
+    url_base_path: str = "/",
+    runs_dir: str | os.PathLike[str] = DEFAULT_RUNS_DIR,
+    data_dir: str | os.PathLike[str] = DEFAULT_DATA_DIR,
+    authorize: Callable[[Request], bool] | None = None,
+    refuse: Callable[[Request], Response] | None = None,
+) -> dash.Dash:
+    """The dashboard as a Dash app, on its own server or mounted on `server` under `url_base_path`.
+
+    Mounted, it adds routes under the prefix and leaves every other route alone; mount it before the host answers its
+    first request. `authorize(request)` is asked on every request under the prefix; without it, only visitors that
+    address this machine by a loopback name are answered. `refuse` makes the answer to those it turns away. Raises
+    `ConfigError` for a prefix that is none.
+    """
+    prefix = _prefix(url_base_path)
+    workbench = open_workbench(Path(runs_dir), Path(data_dir), prefix)
+    flask_app = server if server is not None else Flask("moe_hub.web")
+    before = set(flask_app.view_functions)
+    manager = background.manager(Path(data_dir))
+    app = _mount(flask_app, prefix, manager)
+    app.layout = lambda: layout.page(workbench)  # anew for each page: presets come and go
+    register_callbacks(app, workbench, manager)
+    register_routes(flask_app, workbench)
+    gate = Gate(
+        prefix=prefix,
+        authorize=authorize,
+        any_host=authorize is not None,
+        policy=_content_policy(app),
+        compressor=Compressor(),
+        known_outputs=lambda: frozenset(app.callback_map),
+        refuse=refuse,
+    )
+    guard_views(flask_app, set(flask_app.view_functions) - before, gate)
+    return app
+
+
+def assets_folder() -> Path:
+    """The folder of scripts, styles and vendored files: beside the package in a checkout, inside it in a wheel."""
+    inside = Path(__file__).resolve().parent.parent / "assets"
+    return inside if inside.is_dir() else Path(__file__).resolve().parent.parent.parent / "assets"
+
+
+def _prefix(url_base_path: str) -> str:
+    path = f"/{url_base_path.strip('/')}/".replace("//", "/")
+    if any(not part.replace("-", "").replace("_", "").isalnum() for part in path.strip("/").split("/") if part):
+        raise ConfigError(f"url_base_path {url_base_path!r}: use letters, digits, - and _ between slashes, like /moe/")
+    return path
+
+
+def _mount(server: Flask, prefix: str, manager: Any) -> Dash:
+    return Dash(
+        "moe_hub.web",
+        server=server,
+        url_base_pathname=prefix,
+        use_pages=False,  # pages_folder="" alone switches pages on, and every route of the host answers 500
+        pages_folder="",
+        assets_folder=str(assets_folder()),
+        assets_ignore=".*",  # index_string names each file, in order, with its fingerprint
+        title="MoE Hub",
+        update_title="",
+        index_string=index_string(prefix, assets_folder()),
+        background_callback_manager=manager,
+        prevent_initial_callbacks=False,
+        add_log_handler=False,
+        serve_locally=True,
+        enable_mcp=False,
+    )
+
+
+def _content_policy(app: Dash) -> Callable[[], str]:
+    @cache
+    def policy() -> str:
+        inline = " ".join(app.csp_hashes())
+        return "; ".join((
+            "default-src 'none'", f"script-src 'self' {inline}", "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:", "font-src 'self'", "connect-src 'self'", "base-uri 'none'",
+            "form-action 'self'", "frame-ancestors 'self'",
+        ))  # fmt: skip
+
+    return policy

@@ -1,0 +1,172 @@
+"""What the form says at this moment: problems by field, the config if it is valid, counts, and the shell command."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from moe_hub.architectures import ARCHITECTURES, ParameterCount, count_parameters
+from moe_hub.config import Config, flatten, load_config, nest, preset_names, problems
+from moe_hub.errors import DataError
+from moe_hub.web.fields import form_fields, to_values
+
+DEFAULT_RUNS_DIR = "runs"
+# Weights and gradient in float32 and the two moments of Adam: what a parameter costs while it trains, and on disk.
+BYTES_PER_TRAINED_PARAMETER = 16
+BYTES_PER_SAVED_PARAMETER = 12
+# Fields and sections that only some choices use, with the choice. What is not named here is always shown.
+SHOWN_WHEN: dict[str, tuple[str, frozenset[str]]] = {
+    "train.loss_weights": ("train.mode", frozenset({"geometric"})),
+    "train.geometric_learning_rate": ("train.mode", frozenset({"geometric"})),
+    "train.expert_learning_rate": ("train.mode", frozenset({"geometric"})),
+    "data.path": ("data.source", frozenset({"file"})),
+    "data.text_format": ("data.source", frozenset({"file", "hub"})),
+    "data.eval_fraction": ("data.source", frozenset({"file"})),
+    "data.levels": ("data.source", frozenset({"lambda"})),
+    "data.min_term_size": ("data.source", frozenset({"lambda"})),
+    "data.max_term_size": ("data.source", frozenset({"lambda"})),
+    "data.name": ("data.source", frozenset({"hub"})),
+    "data.config_name": ("data.source", frozenset({"hub"})),
+    "data.split": ("data.source", frozenset({"hub"})),
+}
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """`errors` maps a field path, or "" for what concerns no one field, to a message; `hidden` as `hidden_parts`."""
+
+    errors: Mapping[str, str]
+    hidden: frozenset[str]
+    config: Config | None = None
+    count: ParameterCount | None = None
+    vocab_size: int | None = None
+    tokens_per_epoch: int | None = None
+    batches_per_epoch: int | None = None
+    data_note: str = ""
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> bool:
+        return self.config is not None and not self.errors
+
+
+def assess(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Assessment:
+    """Checks what the inputs hold; `base` are the flat values of the preset that the form began with."""
+    values = to_values(raw)
+    hidden = hidden_parts(values)
+    # What is not shown cannot be corrected, so it goes by its base.
+    for path in [path for path in values if is_hidden(path, hidden)]:
+        values[path] = base.get(path, form_fields()[path].default)
+    changed = {path: value for path, value in values.items() if value != base.get(path, form_fields()[path].default)}
+    try:
+        config = Config.model_validate(nest(values))
+    except ValidationError as error:
+        return Assessment(_by_field(error, values), hidden, changed=changed)
+    changed = {path: value for path, value in flatten(config.model_dump(mode="json")).items() if path in changed}
+    return _with_facts(config, hidden, changed)
+
+
+def hidden_parts(values: Mapping[str, Any]) -> frozenset[str]:
+    """Paths of fields and sections that the chosen architecture, training mode and data source do not read."""
+    row = ARCHITECTURES.get(str(values.get("model.architecture")))
+    used = set(row.sections) if row else set()
+    # Every section inside `model` belongs to some architectures.
+    hidden = {each.section for each in form_fields().values() if each.section.startswith("model.")} - used
+    hidden |= {part for part, (path, shown) in SHOWN_WHEN.items() if str(values.get(path)) not in shown}
+    if row is not None and "rotation" not in row.features:
+        hidden.add("train.lambda_cognitive")
+    return frozenset(hidden)
+
+
+def is_hidden(path: str, hidden: frozenset[str]) -> bool:
+    """Whether a field, or a section that it stands in, is not shown."""
+    parts = path.split(".")
+    return any(".".join(parts[:end]) in hidden for end in range(1, len(parts) + 1))
+
+
+def command(changed: Mapping[str, Any], preset: str | None, preset_file: Path | None, runs_dir: Path) -> str:
+    """The shell command that trains this config: a preset or a file, and one --set for each value that differs."""
+    words = ["python", "-m", "moe_hub.train"]
+    if preset in preset_names():
+        words += ["--preset", str(preset)]
+    elif preset_file is not None:
+        words += ["--config", str(preset_file)]
+    for path, value in changed.items():
+        words += ["--set", f"{path}={_yaml_value(value)}"]
+    if str(runs_dir) != DEFAULT_RUNS_DIR:
+        words += ["--runs-dir", str(runs_dir)]
+    return shlex.join(words)
+
+
+def shipped_values(preset: str) -> dict[str, Any]:
+    """Flat values of a shipped preset."""
+    return flatten(load_config(preset=preset).model_dump(mode="json"))
+
+
+def _yaml_value(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _by_field(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]:
+    """Each problem beside the field it is about; one of a whole section goes to the first field that it names."""
+    fields = form_fields()
+    found: dict[str, str] = {}
+    for (where, message), item in zip(problems(error), error.errors(), strict=True):
+        path = where if where in fields else ".".join(where.split(".")[:2]) if where else ""
+        if path in fields:
+            text = _field_message(path, values.get(path), item)
+        else:
+            path, text = _named_field(where, message), message.removeprefix(f"{where}: ")
+        found.setdefault(path, text)
+    return found
+
+
+def _field_message(path: str, value: Any, item: Any) -> str:
+    form_field = form_fields()[path]
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if value == "" and form_field.kind in ("integer", "number"):
+        return f"A value is missing{f'; allowed: {form_field.allowed}' if form_field.allowed else ''}."
+    shown = "" if value is None or isinstance(value, list) else f"{value}: "
+    if form_field.allowed and item["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return f"{shown}allowed is {form_field.allowed}{f' {form_field.unit}' if form_field.unit else ''}."
+    return f"{shown}{message[:1].lower()}{message[1:]}"
+
+
+def _named_field(section: str, message: str) -> str:
+    """The first field of the section (or below it) whose name the message holds; "" where it names none."""
+    candidates = [path for path in form_fields() if not section or path.startswith(f"{section}.")]
+    hits = [
+        (match.start(), path)
+        for path in candidates
+        for name in (path, path.removeprefix(f"{section}."), path.rpartition(".")[2])
+        if (match := re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", message))
+    ]
+    return min(hits)[1] if hits else ""
+
+
+def _with_facts(config: Config, hidden: frozenset[str], changed: Mapping[str, Any]) -> Assessment:
+    from moe_hub.data import facts
+
+    try:
+        estimate = facts.estimate(config)
+    except DataError as error:
+        return Assessment({"data.path": str(error)}, hidden, config, changed=changed)
+    return Assessment(
+        errors={},
+        hidden=hidden,
+        config=config,
+        count=count_parameters(config.model, estimate.vocab_size),
+        vocab_size=estimate.vocab_size,
+        tokens_per_epoch=estimate.tokens_per_epoch,
+        batches_per_epoch=estimate.batches_per_epoch,
+        data_note=estimate.note,
+        changed=changed,
+    )

@@ -1,0 +1,55 @@
+"""Pause, Resume, Stop and Save: each leaves a request in the run directory and says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import Dash, Input, Output, State, ctx, no_update
+
+from moe_hub import launch
+from moe_hub.errors import ConfigError, RunError
+from moe_hub.runs import control
+from moe_hub.web import ids
+from moe_hub.web.workbench import Workbench
+
+
+def register(app: Dash, workbench: Workbench) -> None:
+    """The controls of the run in focus."""
+
+    @app.callback(
+        Output(ids.CONTROL_MESSAGE, "children"),
+        Input(ids.PAUSE, "n_clicks"),
+        Input(ids.RESUME, "n_clicks"),
+        Input(ids.STOP, "n_clicks"),
+        Input(ids.SAVE, "n_clicks"),
+        State(ids.SELECTION, "data"),
+        prevent_initial_call=True,
+    )
+    def press(_pause: Any, _resume: Any, _stop: Any, _save: Any, selection: dict[str, Any] | None) -> Any:
+        run_id = (selection or {}).get("focus")
+        if not isinstance(run_id, str) or not ctx.triggered_id:
+            return no_update
+        try:
+            return act(workbench, run_id, str(ctx.triggered_id))
+        except (RunError, ConfigError) as error:
+            return str(error)
+
+
+def act(workbench: Workbench, run_id: str, button: str) -> str:
+    """Does what a button of the controls says and returns what to tell the person."""
+    run = workbench.store.open(run_id)
+    state = run.state()
+    workbench.index.forget()
+    if button == ids.STOP:
+        workbench.stops.request(run_id)
+        return "Stop requested: it takes effect after the current step, and what is learned is kept."
+    if button == ids.RESUME and state != "paused":
+        launch.start(run.path, resume=True)
+        return "Going on from the last checkpoint."
+    action = {ids.PAUSE: "pause", ids.RESUME: "resume", ids.SAVE: "save"}[button]
+    control.request(run.path, action)
+    return {
+        "pause": "Pause requested: the run holds after the current step.",
+        "resume": "Resume requested.",
+        "save": "Save requested: a checkpoint is written after the current step.",
+    }[action]

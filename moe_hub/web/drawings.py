@@ -1,0 +1,109 @@
+"""Figures as the page gets them: drawn once for all pages that ask for the same one, and only when rows are new."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moe_hub.figures import registry, serve
+from moe_hub.figures.registry import View
+from moe_hub.runs.history import RunHistory
+from moe_hub.web.histories import Histories
+
+MOST_KEPT = 64
+MOST_RUNS = 20
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as JSON text; `version` changes when the rows behind it do."""
+
+    version: str
+    content: bytes
+
+
+class Drawings:
+    """Draws through the figure registry; callers on several threads share the results."""
+
+    def __init__(self, histories: Histories) -> None:
+        self.histories = histories
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[Any, ...], Drawing] = OrderedDict()
+
+    def version(self, key: str, run_ids: Sequence[str], view: View) -> str:
+        """What `draw` would give as the version, without drawing."""
+        return serve.stamp(key, self._histories(run_ids), view)
+
+    def draw(self, key: str, run_ids: Sequence[str], view: View) -> Drawing:
+        """The figure; raises `ConfigError` for an unknown figure and `RunError` for an unknown run."""
+        histories = self._histories(run_ids)
+        version = serve.stamp(key, histories, view)
+        place = (key, tuple(run_ids), view)
+        with self._lock:
+            kept = self._kept.get(place)
+        if kept is not None and kept.version == version:
+            return kept
+        drawing = Drawing(version, serve.figure_json(key, histories, view))
+        with self._lock:
+            self._kept[place] = drawing
+            self._kept.move_to_end(place)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return drawing
+
+    def available(self, run_ids: Sequence[str]) -> list[dict[str, str]]:
+        """The figures that the runs have data for, as the selector shows them."""
+        return [
+            {"key": spec.key, "group": spec.group, "title": spec.title, "question": spec.question, "help": spec.help}
+            for spec in registry.available(self._histories(run_ids))
+        ]
+
+    def csv(self, key: str, run_ids: Sequence[str], view: View) -> str:
+        """What the figure draws as a table: one line a point."""
+        figure = registry.compose(key, self._histories(run_ids), view)
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(["trace", "x", "y", "z"])
+        for trace in figure["data"]:
+            writer.writerows(_points(trace))
+        return out.getvalue()
+
+    def _histories(self, run_ids: Sequence[str]) -> list[RunHistory]:
+        return self.histories.of_all(list(run_ids)[:MOST_RUNS])
+
+
+def _points(trace: dict[str, Any]) -> list[list[Any]]:
+    name = safe_cell(str(trace.get("name") or ""))
+    x, y, z = (_column(trace.get(axis)) for axis in ("x", "y", "z"))
+    if z is not None and z.ndim == 2:  # a heatmap: one line a cell
+        return [
+            [name, _at(x, column), _at(y, row), z[row, column]]
+            for row in range(z.shape[0])
+            for column in range(z.shape[1])
+        ]
+    columns = (x, y, z)
+    length = max((len(column) for column in columns if column is not None), default=0)
+    return [[name, *(_at(column, index) for column in columns)] for index in range(length)]
+
+
+def _column(values: Any) -> np.ndarray[Any, Any] | None:
+    return None if values is None else np.asarray(values)
+
+
+def _at(column: np.ndarray[Any, Any] | None, index: int) -> Any:
+    if column is None or index >= len(column):
+        return ""
+    value = column[index]
+    return safe_cell(value) if isinstance(value, str) else value
+
+
+def safe_cell(text: str) -> str:
+    """Text that a spreadsheet does not run as a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text

@@ -1,0 +1,56 @@
+"""The HTML frame around the Dash app: names each stylesheet and script of assets/ with its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+# In the order in which they must load.
+STYLES = ("vendor/bootstrap.min.css", "tokens.css", "workbench.css")
+SCRIPTS = (
+    "core.js", "address.js", "figure.js", "status.js", "runs.js", "form.js", "live.js",
+)  # fmt: skip
+PLOTLY_2D, PLOTLY_3D = "vendor/plotly-cartesian.min.js", "vendor/plotly-gl3d.min.js"
+
+_FRAME = """<!DOCTYPE html>
+<html lang="en" data-prefix="{prefix}" data-plotly-2d="{plotly_2d}" data-plotly-3d="{plotly_3d}">
+  <head>
+    {{%metas%}}
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark">
+    <title>{{%title%}}</title>
+    <link rel="icon" type="image/svg+xml" href="{icon}">
+    <script src="{theme}"></script>
+    <link rel="preload" as="script" href="{plotly_2d}">
+    {{%css%}}
+    {styles}
+  </head>
+  <body>
+    {{%app_entry%}}
+    <footer>
+      {{%config%}}
+      {{%scripts%}}
+      {scripts}
+      {{%renderer%}}
+    </footer>
+  </body>
+</html>
+"""
+
+
+def index_string(prefix: str, assets: Path) -> str:
+    """Dash's index template, with the files of `assets` under the prefix."""
+
+    def address(name: str) -> str:
+        digest = hashlib.sha256((assets / name).read_bytes()).hexdigest()[:12]
+        return f"{prefix}assets/{name}?v={digest}"
+
+    return _FRAME.format(
+        prefix=prefix,
+        plotly_2d=address(PLOTLY_2D),
+        plotly_3d=address(PLOTLY_3D),
+        icon=address("icon.svg"),
+        theme=address("theme.js"),
+        styles="\n    ".join(f'<link rel="stylesheet" href="{address(name)}">' for name in STYLES),
+        scripts="\n      ".join(f'<script src="{address(name)}"></script>' for name in SCRIPTS),
+    )

@@ -1,0 +1,34 @@
+"""The tabs under the figure; a tab stands here once everything on it works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import html
+
+TABS: tuple[tuple[str, str, Any], ...] = ()
+
+
+def panel() -> Any:
+    """The tab list and its panels."""
+    if not TABS:
+        return html.Div(hidden=True)
+    return html.Section(
+        [
+            html.Div([_tab(key, label) for key, label, _ in TABS], className="tab-list", role="tablist",
+                     **{"aria-label": "Workbench"}),
+            *[
+                html.Div(content(), id=f"panel-{key}", role="tabpanel", className="tab-panel", tabIndex="0",
+                         hidden=True, **{"aria-labelledby": f"tab-{key}"})
+                for key, _, content in TABS
+            ],
+        ],
+        className="panel tabs-panel",
+    )  # fmt: skip
+
+
+def _tab(key: str, label: str) -> Any:
+    return html.Button(
+        label, id=f"tab-{key}", role="tab", type="button", className="tab", tabIndex="-1",
+        **{"aria-selected": "false", "aria-controls": f"panel-{key}", "data-tab": key},
+    )  # fmt: skip

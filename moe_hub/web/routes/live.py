@@ -1,0 +1,81 @@
+"""GET api/live: all that changed since the versions that the page has, in one answer; "0" where nothing did."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import flask
+import orjson
+
+from moe_hub.errors import RunError
+from moe_hub.figures.view import read_view
+from moe_hub.web.routes.asked import download, json_answer, raw_json, run_ids
+from moe_hub.web.run_status import status_line
+from moe_hub.web.workbench import Workbench
+
+NOTHING_NEW = b"0"
+
+
+def routes(workbench: Workbench) -> list[Any]:
+    """The live answer, and the figure's data as CSV."""
+
+    def live() -> flask.Response:
+        asked = flask.request.args
+        parts: list[bytes] = []
+        _add_runs(workbench, asked.get("runs_v", ""), parts)
+        _add_status(workbench, asked.get("focus", ""), asked.get("status_v", ""), parts)
+        _add_figure(workbench, asked, parts)
+        if not parts:
+            return raw_json(NOTHING_NEW)
+        parts.append(f'"now":{time.time()}'.encode())
+        return raw_json(b"{" + b",".join(parts) + b"}")
+
+    def figure_csv() -> flask.Response:
+        asked = flask.request.args
+        key = asked.get("figure", "")
+        return download(workbench.drawings.csv(key, run_ids(), read_view(asked)), f"{key}.csv", "text/csv")
+
+    def figures() -> flask.Response:
+        return json_answer(workbench.drawings.available(run_ids()))
+
+    return [
+        ("api/live", live, "GET"),
+        ("api/figures", figures, "GET"),
+        ("api/figure.csv", figure_csv, "GET"),
+    ]
+
+
+def _add_runs(workbench: Workbench, known: str, parts: list[bytes]) -> None:
+    changes = workbench.index.changes(known)
+    if changes is not None:
+        parts.append(b'"runs":' + orjson.dumps(changes))
+
+
+def _add_status(workbench: Workbench, focus: str, known: str, parts: list[bytes]) -> None:
+    if not focus:
+        return
+    try:
+        version, line = status_line(workbench, focus)
+    except RunError as error:
+        version, line = "gone", {"id": focus, "gone": str(error)}
+    if version != known:
+        parts.append(b'"status":' + orjson.dumps({"v": version, "line": line}))
+
+
+def _add_figure(workbench: Workbench, asked: Any, parts: list[bytes]) -> None:
+    ids = workbench.index.known(run_ids())
+    available = workbench.drawings.available(ids) if ids else []
+    offered = ",".join(spec["key"] for spec in available)
+    if offered != asked.get("offered", ""):
+        parts.append(b'"figures":' + orjson.dumps(available))
+    key = asked.get("figure", "")
+    if not key or key not in offered.split(","):
+        return
+    view = read_view(asked)
+    if workbench.drawings.version(key, ids, view) == asked.get("figure_v", ""):
+        return
+    drawing = workbench.drawings.draw(key, ids, view)
+    # The number of the request comes back, so that the page drops an answer to a view it has left.
+    head = orjson.dumps({"v": drawing.version, "key": key, "g": asked.get("g", "")})[:-1]
+    parts.append(b'"figure":' + head + b',"figure":' + drawing.content + b"}")

@@ -1,0 +1,56 @@
+"""What a person does with runs in the list: label, tag, delete into the trash and take back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+
+from moe_hub.errors import RunError
+from moe_hub.web.routes.asked import download, json_answer, json_body, text_of
+from moe_hub.web.workbench import Workbench
+
+MOST_TAGS = 20
+
+
+def routes(workbench: Workbench) -> list[Any]:
+    """Changes are POST; the files of a run are GET."""
+    store = workbench.store
+
+    def change() -> flask.Response:
+        body = json_body()
+        run_id = text_of(body, "run")
+        action = text_of(body, "action")
+        if action == "rename":
+            store.rename(run_id, text_of(body, "label"))
+        elif action == "tag":
+            store.tag(run_id, _tags(body))
+        elif action == "delete":
+            workbench.histories.close(run_id)
+            store.delete(run_id)
+        elif action == "undelete":
+            store.undelete(run_id)
+        else:
+            raise RunError(f"action {action!r} is unknown; allowed: rename, tag, delete, undelete")
+        workbench.index.forget()
+        return json_answer({"run": run_id})
+
+    def config(run_id: str) -> flask.Response:
+        run = store.open(run_id)
+        return download((run.path / "config.yaml").read_bytes(), f"{run_id}.yaml", "application/yaml")
+
+    def log(run_id: str) -> flask.Response:
+        return json_answer({"log": store.open(run_id).log_tail(64_000)})
+
+    return [
+        ("api/runs", change, "POST"),
+        ("api/runs/<run_id>/config.yaml", config, "GET"),
+        ("api/runs/<run_id>/log", log, "GET"),
+    ]
+
+
+def _tags(body: dict[str, Any]) -> list[str]:
+    tags = body.get("tags")
+    if not isinstance(tags, list) or len(tags) > MOST_TAGS or not all(isinstance(tag, str) for tag in tags):
+        raise RunError(f"tags must be a list of at most {MOST_TAGS} texts")
+    return tags

@@ -1,0 +1,45 @@
+"""What one mounted dashboard works on: its folders, its prefix and the caches that all its pages share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_hub.runs.store import RunStore
+from moe_hub.web.drawings import Drawings
+from moe_hub.web.histories import Histories
+from moe_hub.web.presets import PresetStore
+from moe_hub.web.run_index import RunIndex
+from moe_hub.web.stops import Stops
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Folders and shared caches. `prefix` begins and ends with a slash."""
+
+    runs_dir: Path
+    data_dir: Path
+    prefix: str
+    store: RunStore
+    index: RunIndex
+    histories: Histories
+    drawings: Drawings
+    stops: Stops
+    presets: PresetStore
+
+
+def open_workbench(runs_dir: Path, data_dir: Path, prefix: str) -> Workbench:
+    """The workbench of two folders; neither needs to exist yet."""
+    store = RunStore(runs_dir)
+    histories = Histories(store)
+    return Workbench(
+        runs_dir=runs_dir,
+        data_dir=data_dir,
+        prefix=prefix,
+        store=store,
+        index=RunIndex(store),
+        histories=histories,
+        drawings=Drawings(histories),
+        stops=Stops(store),
+        presets=PresetStore(data_dir / "presets"),
+    )
