@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Holds the run for one writer; raises `RunError` at once where another process holds it."""
         lock = file_lock(self.path / LOCK_FILE, timeout_s=0)
+        if not self.path.is_dir():  # the lock would make the folder
+            raise RunError(f"run {self.run_id} is not in {self.path.parent}; list the runs to see their ids")
         try:
             lock.acquire()
         except filelock.Timeout:
@@ -172,10 +175,14 @@ class RunStore:
         """The run with exactly this id, directly under the runs folder; raises `RunError`."""
         if not _RUN_ID.fullmatch(run_id) or ".." in run_id:
             raise RunError(f"{run_id[:100]!r} is no run id; ids look like 20261124-155512-geometric-lambda-3f9a")
-        root = self.runs_dir.resolve()
-        if (root / run_id).resolve() != root / run_id or not (root / run_id / CONFIG_FILE).is_file():
+        folder = self.runs_dir / run_id
+        try:
+            found = stat.S_ISDIR(folder.lstat().st_mode) and stat.S_ISREG((folder / CONFIG_FILE).lstat().st_mode)
+        except OSError:
+            found = False
+        if not found:
             raise RunError(f"run {run_id!r} is not in {self.runs_dir}; list the runs to see their ids")
-        return RunDirectory(self.runs_dir / run_id)
+        return RunDirectory(folder)
 
     def ids(self) -> tuple[str, ...]:
         """Names of the folders that may be runs, newest first."""
@@ -217,6 +224,10 @@ class RunStore:
         """Replaces the tags of the run."""
         self._note(run_id, tags=sorted({tag.strip()[:_LONGEST_LABEL] for tag in tags if tag.strip()})[:_MOST_TAGS])
 
+    def trash(self) -> RunStore:
+        """The deleted runs."""
+        return RunStore(self.runs_dir / TRASH_FOLDER)
+
     def delete(self, run_id: str) -> None:
         """Moves the run to the trash folder; raises `RunError` while its process lives or it waits in the queue."""
         run = self.open(run_id)
@@ -227,8 +238,7 @@ class RunStore:
 
     def undelete(self, run_id: str) -> RunDirectory:
         """Takes the run out of the trash; raises `RunError`."""
-        trash = RunStore(self.runs_dir / TRASH_FOLDER)
-        self._move(trash.open(run_id).path, self.runs_dir / run_id)
+        self._move(self.trash().open(run_id).path, self.runs_dir / run_id)
         return self.open(run_id)
 
     def _move(self, source: Path, target: Path) -> None:
