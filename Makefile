@@ -58,7 +58,7 @@ fix: $(VENV)/.test-installed  ## Format and apply safe lint fixes
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.test-installed  ## Benchmarks: a table of ratios, and JSON in bench-results/
-	@$(BIN)/python -m benchmarks.step_time $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove .venv and caches; runs stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

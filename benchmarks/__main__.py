@@ -46,7 +46,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the chosen parts in turn. Exit code 1 where a part could not run; a missed goal is a result, not a failure."""
+    """Runs the chosen parts in turn. Exit code 1 where one could not run; a missed goal is a result, not a failure."""
     chosen = parse(arguments)
     names = chosen.only or [*QUICK, *(FULL if chosen.full else ())]
     options = Options(chosen.scale, chosen.text, chosen.seeds, chosen.iterations)

@@ -48,7 +48,7 @@ class Characters:
         inputs = self.val[: count * length].view(count, length)
         targets = self.val[1 : count * length + 1].view(count, length)
         total = 0.0
-        for each, target in zip(inputs.split(batch), targets.split(batch), strict=True):
+        for each, target in zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True):
             total += float(F.cross_entropy(logits(each).flatten(0, 1), target.flatten(), reduction="sum"))
         return total / (count * length)
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch as GraphBatch
+from torch_geometric.data import Batch as GraphBatch  # type: ignore[import-untyped]
 from torch_geometric.data import Data
-from torch_geometric.nn import HypergraphConv
+from torch_geometric.nn import HypergraphConv  # type: ignore[import-untyped]
 
 from benchmarks.training_step import Shape
-from moe_hub.models.coupling import hyperedges
+from moe_hub.architectures import hyperedges
 
 
 class Block(nn.Module):
@@ -41,7 +41,8 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor, blocked_TT: Tensor) -> Tensor:
         seen_BTD = self.attention_norm(x_BTD)
         x_BTD = x_BTD + self.attention(seen_BTD, seen_BTD, seen_BTD, attn_mask=blocked_TT, need_weights=False)[0]
-        return x_BTD + self.feed_forward(x_BTD)
+        delta_BTD: Tensor = self.feed_forward(x_BTD)
+        return x_BTD + delta_BTD
 
 
 class Coupler(nn.Module):
@@ -61,7 +62,8 @@ class Coupler(nn.Module):
         x = graph.x
         for convolution in self.convolutions:
             x = convolution(x, graph.edge_index)
-        return self.combiner(x.view_as(expert_BTED).mean(2))
+        combined_BTD: Tensor = self.combiner(x.view_as(expert_BTED).mean(2))
+        return combined_BTD
 
 
 class Layer(nn.Module):
@@ -76,7 +78,8 @@ class Layer(nn.Module):
     def forward(self, x_BTD: Tensor, blocked_TT: Tensor) -> Tensor:
         outputs = [expert(x_BTD, blocked_TT) for expert in self.experts]
         outputs += [0.0 * ghost(x_BTD, blocked_TT) for ghost in self.ghosts]
-        return x_BTD + self.coupler(torch.stack(outputs, dim=2))
+        coupled_BTD: Tensor = self.coupler(torch.stack(outputs, dim=2))
+        return x_BTD + coupled_BTD
 
 
 class FirstModel(nn.Module):
@@ -101,4 +104,5 @@ class FirstModel(nn.Module):
         x_BTD = self.dropout(self.embedding(input_ids_BT) + self.position.weight[:length])
         for layer in self.layers:
             x_BTD = layer(x_BTD, blocked_TT)
-        return self.head(self.norm(x_BTD))
+        logits_BTV: Tensor = self.head(self.norm(x_BTD))
+        return logits_BTV

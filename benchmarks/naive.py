@@ -19,12 +19,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.data import Batch as GraphBatch
+from torch_geometric.data import Batch as GraphBatch  # type: ignore[import-untyped]
 from torch_geometric.data import Data
-from torch_geometric.utils import scatter
+from torch_geometric.utils import scatter  # type: ignore[import-untyped]
 
+from moe_hub.architectures import hyperedges
 from moe_hub.config import ModelConfig
-from moe_hub.models.coupling import hyperedges
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class NaiveExpert(nn.Module):
     def forward(self, x_BTD: Tensor, allowed_TT: Tensor) -> Tensor:
         u_BTD = self.attention(self.turn(rms_norm(x_BTD)), allowed_TT)
         hidden = F.relu(self.up(self.turn(rms_norm(x_BTD + u_BTD)))) ** 2
-        return u_BTD + self.down(hidden)
+        delta_BTD: Tensor = u_BTD + self.down(hidden)
+        return delta_BTD
 
     def attention(self, x_BTD: Tensor, allowed_TT: Tensor) -> Tensor:
         batch, length, d = x_BTD.shape
@@ -94,7 +95,8 @@ class NaiveExpert(nn.Module):
         )
         q, k = rotary(rms_norm(q), self.rope_base), rotary(rms_norm(k), self.rope_base)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed_TT)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, d))
+        out_BTD: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, d))
+        return out_BTD
 
     def turn(self, x_BTD: Tensor) -> Tensor:
         """R(theta) x for every token: plane (2j, 2j + 1) turns by theta[j mod P]."""
@@ -106,7 +108,7 @@ class NaiveExpert(nn.Module):
         return turned.flatten(-2)
 
 
-class TokenGraph(Data):
+class TokenGraph(Data):  # type: ignore[misc]
     """The hypergraph over the experts of one token; `Batch` shifts nodes and hyperedges of each by its own count."""
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -140,18 +142,22 @@ class NaiveCoupling(nn.Module):
         ]
         graph = GraphBatch.from_data_list(graphs)
         message = self.propagate(graph.x, graph.hyperedge_index, weight_M.repeat(batch * length))
-        return delta_BTED + self.expand(F.gelu(self.project(message))).view(batch, length, nodes, d)
+        out: Tensor = self.expand(F.gelu(self.project(message)))
+        return delta_BTED + out.view(batch, length, nodes, d)
 
     def propagate(self, x: Tensor, hyperedge_index: Tensor, weight: Tensor) -> Tensor:
         """D^-1 H W B^-1 H^T x for one large graph (Bai et al. 2019, eq. 5)."""
         node, edge = hyperedge_index
         mean_of_edge = scatter(x.index_select(0, node), edge, dim_size=len(weight), reduce="mean")
         total = scatter((mean_of_edge * weight[:, None]).index_select(0, edge), node, dim_size=len(x), reduce="sum")
-        return total / scatter(weight[edge], node, dim_size=len(x), reduce="sum")[:, None]
+        weight_of_node: Tensor = scatter(weight[edge], node, dim_size=len(x), reduce="sum")
+        return total / weight_of_node[:, None]
 
 
 class NaiveLayer(nn.Module):
     """y = x + sum_e pi_e(x) C(D)_e."""
+
+    ghost_activation_G: Tensor
 
     def __init__(self, shape: NaiveShape) -> None:
         super().__init__()

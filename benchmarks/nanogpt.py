@@ -60,7 +60,8 @@ class Attention(nn.Module):
         qkv = self.qkv(x_BTD).view(batch, length, 3, self.heads, d_model // self.heads)
         q_BHTK, k_BHTK, v_BHTK = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, d_model))
+        out_BTD: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, d_model))
+        return out_BTD
 
 
 class TransformerBlock(nn.Module):
@@ -76,7 +77,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_BTD = x_BTD + self.attention(self.norm_1(x_BTD))
-        return x_BTD + self.down(F.gelu(self.up(self.norm_2(x_BTD))))
+        delta_BTD: Tensor = self.down(F.gelu(self.up(self.norm_2(x_BTD))))
+        return x_BTD + delta_BTD
 
 
 class ReferenceGPT(nn.Module):

@@ -67,7 +67,7 @@ def model_of(config: Config, vocab: int) -> LanguageModel:
 
 def optimize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, total: Tensor, clip: float) -> None:
     """Backward, clip and update."""
-    total.backward()
+    torch.autograd.backward([total])
     if clip:
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
@@ -118,7 +118,7 @@ def build_logged(architecture: str, log_every: int, shape: Shape | None = None) 
         due = log_every > 0 and index % log_every == 0
         with autocast(device, precision):
             total, terms, measures = loss_terms(model, next(batches), config.train, measure=due)
-        total.backward()
+        torch.autograd.backward([total])
         norms = gradient_norms(groups) if due else {}
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
         rates = set_rates(optimizer, 1.0)

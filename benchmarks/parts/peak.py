@@ -51,7 +51,7 @@ def _rows(timings: Timings, threads: int, clock: str, result: PartResult) -> lis
         precision: max(speed for name, speed in speeds.items() if name.startswith(f"GEMM {precision}"))
         for precision in ("fp32", "bf16")
     }
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, values in seconds.items():
         precision = name.split()[1] if name.startswith("GEMM") else timings.facts[name]["precision"]
         share = 100 * speeds[name] / peak[precision]
