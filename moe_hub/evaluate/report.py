@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,7 +17,7 @@ from moe_hub.inference import Loaded, load_checkpoint
 from moe_hub.lambda_calculus.tasks import Sample, TaskSettings, make_sample
 from moe_hub.train.evaluation import evaluate_exact_match, evaluate_loss
 
-SPLIT = "test"
+SPLIT: Literal["test"] = "test"
 
 
 def evaluate_checkpoint(

@@ -79,7 +79,7 @@ class Trainer:
         return "finished"
 
     def _step(self) -> None:
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         train, state = self.config.train, self.state
         done = state.step + 1
         logged = done % train.log_every == 0 or done == self.total_steps
@@ -98,6 +98,7 @@ class Trainer:
         self._events = {}
         state.step = done
         state.active_s += time.perf_counter() - began
+        state.cpu_s += time.process_time() - cpu_began
         if logged:
             self._log(task, rates, norms, norm, {**measures, **phases, **events})
         elif any(name.startswith("event/") for name in events):
@@ -162,6 +163,7 @@ class Trainer:
             "time/tokens_per_s": speed,
             "time/step_s": step_s,
             "time/active_s": state.active_s,
+            "time/cpu_s": state.cpu_s,
             **self.record.system(),
             **more,
         })  # fmt: skip

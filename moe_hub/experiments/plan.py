@@ -1,0 +1,81 @@
+"""The plan of an experiment: arms, seeds and the metrics that decide, read from a YAML file.
+
+name: couplings
+preset: basic_comparison
+set: {train.max_steps: 2000}
+seeds: [0, 1, 2]
+metrics: {val/loss: min, val/exact_match: max}
+arms:
+  dense: {model.architecture: dense}
+  hgnn: {model.architecture: hgnn}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from moe_hub.config import Config, load_config
+from moe_hub.errors import ConfigError
+from moe_hub.schema import Section, did_you_mean
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
+
+
+class Plan(Section):
+    """What is compared. `set` holds config keys of all arms, `arms` those of each."""
+
+    name: Name
+    question: str = ""
+    preset: str | None = None
+    set: dict[str, Any] = {}
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    metrics: dict[str, Literal["min", "max"]] = Field(default={"val/loss": "min"}, min_length=1)
+    arms: dict[Name, dict[str, Any]] = Field(min_length=1)
+
+    def cells(self) -> Iterator[tuple[str, int]]:
+        """(arm, seed), all arms of a seed before the next seed, so that a stop leaves whole seeds."""
+        for seed in self.seeds:
+            for arm in self.arms:
+                yield arm, seed
+
+    def config(self, arm: str, seed: int) -> Config:
+        """The config of one run; raises `ConfigError`."""
+        values = {**self.set, **self.arms[arm], "seed": seed, "name": _run_name(self.name, arm)}
+        return load_config(self.preset, overrides=[f"{key}={json.dumps(value)}" for key, value in values.items()])
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a file, every config in it checked; raises `ConfigError`."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"experiment {path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"experiment {path} must hold a mapping with name, arms, seeds and metrics")
+    try:
+        plan = Plan.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problem(path, item) for item in error.errors())) from None
+    for arm, seed in plan.cells():
+        try:
+            plan.config(arm, seed)
+        except ConfigError as error:
+            raise ConfigError(f"experiment {path}, arm {arm}: {error}") from None
+    return plan
+
+
+def _problem(path: Path, item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"experiment {path}: unknown key {where}{did_you_mean(where, Plan.model_fields)}"
+    return f"experiment {path}: {where}: {item['msg']}"
+
+
+def _run_name(plan: str, arm: str) -> str:
+    return f"{plan}-{arm}".replace(".", "-")[:40]
