@@ -146,13 +146,16 @@ class _NamedReader(_Reader):
             raise self.fail(token, "a name, λ or a parenthesis")
         return token
 
+    def name(self, expected: str) -> str:
+        token = self.take(expected)
+        if not _NAME.fullmatch(token):
+            raise self.fail(token, expected)
+        return token
+
     def abstraction(self, nesting: int) -> NamedTerm:
-        names = [self.take("a name")]
+        names = [self.name("a name")]
         while self.peek() != ".":
-            names.append(self.take("a dot"))
-        for name in names:
-            if not _NAME.fullmatch(name):
-                raise self.fail(name, "a name")
+            names.append(self.name("a dot"))
         self.take("a dot")
         body = self.term(nesting + len(names))
         for name in reversed(names):

@@ -104,6 +104,8 @@ def draw_sample(settings: TaskSettings, split: Split | None, seed: int, index: i
     rng = Random(f"{split} {seed} {index}")
     for _ in range(MAX_DRAWS):
         term = _candidate(level, settings, rng)
+        if settings.min_binder_depth and binder_depth(term) < settings.min_binder_depth:
+            continue
         trace = _accepted_trace(term, level, steps, split)
         texts = trace and _texts(trace, level, settings.layout, rng)
         if trace and texts and _fits(*texts, settings.max_tokens):
@@ -118,10 +120,7 @@ def _candidate(level: Level, settings: TaskSettings, rng: Random) -> Term:
     if level.church:
         return random_expression(rng, mixed=settings.mixed)
     size = rng.randint(smallest_size(level, settings.min_size, settings.max_size), settings.max_size)
-    term = random_term(rng, size, settings.max_binder_depth)
-    while settings.min_binder_depth and binder_depth(term) < settings.min_binder_depth:
-        term = random_term(rng, size, settings.max_binder_depth)
-    return term
+    return random_term(rng, size, settings.max_binder_depth)
 
 
 def _accepted_trace(term: Term, level: Level, steps: tuple[int, int], split: Split | None) -> Trace | None:
