@@ -22,20 +22,27 @@ DEFAULT_RUNS_DIR = "runs"
 BYTES_PER_TRAINED_PARAMETER = 16
 BYTES_PER_SAVED_PARAMETER = 12
 # Fields and sections that only some choices use, with the choice. What is not named here is always shown.
+_ROWS = frozenset({"file", "hub", "mixture"})
+_GEOMETRIC = ("train.mode", frozenset({"geometric"}))
 SHOWN_WHEN: dict[str, tuple[str, frozenset[str]]] = {
-    "train.loss_weights": ("train.mode", frozenset({"geometric"})),
-    "train.geometric_learning_rate": ("train.mode", frozenset({"geometric"})),
-    "train.expert_learning_rate": ("train.mode", frozenset({"geometric"})),
+    "train.loss_weights": _GEOMETRIC,
+    "train.geometric_learning_rate": _GEOMETRIC,
+    "train.expert_learning_rate": _GEOMETRIC,
     "data.path": ("data.source", frozenset({"file"})),
-    "data.text_format": ("data.source", frozenset({"file", "hub"})),
-    "data.eval_fraction": ("data.source", frozenset({"file"})),
-    "data.levels": ("data.source", frozenset({"lambda"})),
-    "data.min_term_size": ("data.source", frozenset({"lambda"})),
-    "data.max_term_size": ("data.source", frozenset({"lambda"})),
-    "data.name": ("data.source", frozenset({"hub"})),
-    "data.config_name": ("data.source", frozenset({"hub"})),
-    "data.split": ("data.source", frozenset({"hub"})),
-}
+    **{f"data.{name}": ("data.source", frozenset({"hub"})) for name in ("name", "config_name", "split", "revision")},
+    "data.mixture": ("data.source", frozenset({"mixture"})),
+    **{
+        f"data.{name}": ("data.source", _ROWS)
+        for name in ("text_format", "text_column", "prompt_column", "input_column", "answer_column", "messages_column",
+                     "prompt_template", "answer_template", "message_template", "bad_rows", "eval_fraction")
+    },
+    **{
+        f"data.{name}": ("data.source", frozenset({"lambda", "mixture"}))
+        for name in ("levels", "layout", "min_term_size", "max_term_size", "lambda_seed")
+    },
+    "data.tokenizer_path": ("data.tokenizer", frozenset({"pretrained"})),
+    "data.bpe_vocab_size": ("data.tokenizer", frozenset({"bpe"})),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,14 +68,14 @@ def assess(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Assessment:
     """Checks what the inputs hold; `base` are the flat values of the preset that the form began with."""
     values = to_values(raw)
     hidden = hidden_parts(values)
-    # What is not shown cannot be corrected, so it goes by its base.
+    # What is not shown cannot be corrected, and a preset's value may not fit the architecture: the default does.
     for path in [path for path in values if is_hidden(path, hidden)]:
-        values[path] = base.get(path, form_fields()[path].default)
+        values[path] = form_fields()[path].default
     changed = {path: value for path, value in values.items() if value != base.get(path, form_fields()[path].default)}
     try:
         config = Config.model_validate(nest(values))
     except ValidationError as error:
-        return Assessment(_by_field(error, values), hidden, changed=changed)
+        return Assessment(_by_field(error), hidden, changed=changed)
     changed = {path: value for path, value in flatten(config.model_dump(mode="json")).items() if path in changed}
     return _with_facts(config, hidden, changed)
 
@@ -80,8 +87,12 @@ def hidden_parts(values: Mapping[str, Any]) -> frozenset[str]:
     # Every section inside `model` belongs to some architectures.
     hidden = {each.section for each in form_fields().values() if each.section.startswith("model.")} - used
     hidden |= {part for part, (path, shown) in SHOWN_WHEN.items() if str(values.get(path)) not in shown}
-    if row is not None and "rotation" not in row.features:
-        hidden.add("train.lambda_cognitive")
+    if row is not None:
+        hidden |= {f"model.{name}" for name in row.ignores}
+        if "rotation" not in row.features:
+            hidden.add("train.lambda_cognitive")
+        if "ghosts" not in row.features | row.optional_features:
+            hidden |= {"train.ghost_learning_rate"}
     return frozenset(hidden)
 
 
@@ -115,29 +126,20 @@ def _yaml_value(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _by_field(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]:
+def _by_field(error: ValidationError) -> dict[str, str]:
     """Each problem beside the field it is about; one of a whole section goes to the first field that it names."""
     fields = form_fields()
     found: dict[str, str] = {}
-    for (where, message), item in zip(problems(error), error.errors(), strict=True):
-        path = where if where in fields else ".".join(where.split(".")[:2]) if where else ""
+    for where, message in problems(error):
+        # An entry of a list has its number as the last part.
+        path = where if where in fields else where.rpartition(".")[0]
         if path in fields:
-            text = _field_message(path, values.get(path), item)
+            text = message.removeprefix(f"{where} = ").removeprefix(f"{where}: ")
+            text = text.replace("'': ", "A value is missing: ", 1) if text.startswith("'': ") else text
         else:
             path, text = _named_field(where, message), message.removeprefix(f"{where}: ")
         found.setdefault(path, text)
     return found
-
-
-def _field_message(path: str, value: Any, item: Any) -> str:
-    form_field = form_fields()[path]
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if value == "" and form_field.kind in ("integer", "number"):
-        return f"A value is missing{f'; allowed: {form_field.allowed}' if form_field.allowed else ''}."
-    shown = "" if value is None or isinstance(value, list) else f"{value}: "
-    if form_field.allowed and item["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return f"{shown}allowed is {form_field.allowed}{f' {form_field.unit}' if form_field.unit else ''}."
-    return f"{shown}{message[:1].lower()}{message[1:]}"
 
 
 def _named_field(section: str, message: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,18 +12,22 @@ from pydantic.fields import FieldInfo
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config import Config, field_paths, flatten
+from moe_hub.config_messages import allowed
+from moe_hub.schema import without_none
 
 Kind = Literal["choice", "switch", "integer", "number", "text", "integers"]
 
 
 @dataclass(frozen=True)
 class FormField:
-    """One field of the form. `low` and `high` are the bounds, with `*_open` where the bound itself is excluded."""
+    """One field of the form. `low` and `high` are the bounds, with `*_open` where the bound itself is excluded;
+    `allowed` says what may stand there in words."""
 
     path: str
     kind: Kind
     label: str
     help: str
+    allowed: str
     unit: str
     advanced: bool
     optional: bool
@@ -40,15 +42,6 @@ class FormField:
     def section(self) -> str:
         """Dotted section, empty for the fields of the root."""
         return self.path.rpartition(".")[0]
-
-    @property
-    def allowed(self) -> str:
-        """The bounds in words, such as `1 to 64` or `above 0, at most 1`; empty without bounds."""
-        low = "" if self.low is None else f"{'above ' if self.low_open else 'at least '}{self.low:g}"
-        high = "" if self.high is None else f"{'below ' if self.high_open else 'at most '}{self.high:g}"
-        if self.low is not None and self.high is not None and not (self.low_open or self.high_open):
-            return f"{_readable(self.low)} to {_readable(self.high)}"
-        return ", ".join(part for part in (low, high) if part)
 
 
 @cache
@@ -75,7 +68,7 @@ def show_number(value: float | int) -> str:
 
 
 def _describe(path: str, field: FieldInfo, default: Any) -> FormField:
-    annotation, optional = _without_none(field.annotation)
+    annotation, optional = without_none(field.annotation)
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     bounds = _bounds(field)
     kind = _kind(path, annotation)
@@ -84,6 +77,7 @@ def _describe(path: str, field: FieldInfo, default: Any) -> FormField:
         kind=kind,
         label=field.title or path,
         help=field.description or "",
+        allowed=allowed(field),
         unit=str(extra.get("unit") or ""),
         advanced=bool(extra.get("advanced")),
         optional=optional,
@@ -91,13 +85,6 @@ def _describe(path: str, field: FieldInfo, default: Any) -> FormField:
         choices=_choices(path, annotation) if kind == "choice" else (),
         **bounds,
     )
-
-
-def _without_none(annotation: Any) -> tuple[Any, bool]:
-    if get_origin(annotation) in (typing.Union, types.UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-        return kinds[0], len(kinds) < len(get_args(annotation))
-    return annotation, False
 
 
 def _kind(path: str, annotation: Any) -> Kind:
@@ -162,7 +149,3 @@ def _show(field: FormField, value: Any) -> Any:
     if field.kind in ("integer", "number") and isinstance(value, int | float):
         return show_number(value)
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _readable(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"

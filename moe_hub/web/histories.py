@@ -7,10 +7,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from moe_hub.runs.history import RunHistory
-from moe_hub.runs.reader import MetricReader
+from moe_hub.runs.live import LiveReader
 from moe_hub.runs.store import RunStore
 
-MOST_OPEN = 40  # 20 overlaid runs on each of two pages
+MOST_OPEN = 240
+MOST_BYTES = 4 << 30  # of columns kept in memory
 
 
 class Histories:
@@ -19,27 +20,31 @@ class Histories:
     def __init__(self, store: RunStore) -> None:
         self.store = store
         self._lock = threading.Lock()
-        self._open: OrderedDict[str, tuple[threading.Lock, MetricReader]] = OrderedDict()
+        self._open: OrderedDict[str, LiveReader] = OrderedDict()
 
     def of(self, run_id: str) -> RunHistory:
-        """The history of a run; raises `RunError` where there is none with this id."""
+        """The history of a run, or samples of it while a long file is read; raises `RunError` for an unknown id."""
         run = self.store.open(run_id)
         with self._lock:
-            if run_id not in self._open:
-                self._open[run_id] = (threading.Lock(), MetricReader(run.path))
+            reader = self._open.get(run_id)
+            if reader is None:
+                reader = self._open[run_id] = LiveReader(run.path)
+                self._let_go()
             self._open.move_to_end(run_id)
-            while len(self._open) > MOST_OPEN:
-                self._open.popitem(last=False)
-            lock, reader = self._open[run_id]
-        with lock:
-            reader.poll()
-            return reader.history()
+        return reader.history()
+
+    def of_all(self, run_ids: Sequence[str]) -> list[RunHistory]:
+        """Histories in the order of the ids."""
+        return [self.of(run_id) for run_id in run_ids]
 
     def close(self, run_id: str) -> None:
         """Lets go of a run, so that it is read afresh when it is asked for again."""
         with self._lock:
             self._open.pop(run_id, None)
 
-    def of_all(self, run_ids: Sequence[str]) -> list[RunHistory]:
-        """Histories in the order of the ids."""
-        return [self.of(run_id) for run_id in run_ids]
+    def _let_go(self) -> None:
+        """Drops the readers that were not asked for longest; called with the lock held."""
+        while len(self._open) > 1 and (
+            len(self._open) > MOST_OPEN or sum(reader.nbytes for reader in self._open.values()) > MOST_BYTES
+        ):
+            self._open.popitem(last=False)
