@@ -1,0 +1,127 @@
+"""Tokens of all documents on disk, written once in order and read through memory maps.
+
+`ids.bin`: the ids of all documents, one after another. Per document: its end in `ids.bin`, kind, split, source, steps,
+level. `spans.npy`: the stretches [begin, end) of `ids.bin` that are learned, in order.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["sample", "text", "stream"]
+KINDS: tuple[Kind, ...] = ("sample", "text", "stream")
+SAMPLE, TEXT, STREAM = range(3)
+COLUMNS = {"ends": np.int64, "kind": np.uint8, "held_out": np.uint8, "source": np.uint8, "steps": np.int32, "level": np.int16}
+BUFFER = 1 << 22
+
+Ints = npt.NDArray[np.int64]
+
+
+class TokenWriter:
+    """Appends documents to a folder; `finish` makes it readable."""
+
+    def __init__(self, folder: Path, vocab_size: int) -> None:
+        self.folder = folder
+        self.dtype = np.dtype(np.uint8 if vocab_size <= 256 else np.uint16 if vocab_size <= 65536 else np.uint32)
+        self.vocab_size = vocab_size
+        self._file = (folder / "ids.bin").open("wb")
+        self._columns: dict[str, array[int]] = {name: array("q") for name in COLUMNS}
+        self._spans = array("q")
+        self._buffer: list[npt.NDArray[Any]] = []
+        self._held = 0
+        self._position = 0
+        self._counts = np.zeros(vocab_size, np.int64)
+
+    def append(self, ids: npt.NDArray[Any], *, learned: bool) -> None:
+        """Adds ids to the document that is being written."""
+        if not len(ids):
+            return
+        if learned:
+            if self._spans and self._spans[-1] == self._position:
+                self._spans[-1] += len(ids)
+            else:
+                self._spans.extend((self._position, self._position + len(ids)))
+        self._buffer.append(ids)
+        self._held += len(ids)
+        self._position += len(ids)
+        if self._held > BUFFER:
+            self._flush()
+
+    def end_document(self, kind: int, *, held_out: bool, source: int = 0, steps: int = -1, level: int = 0) -> None:
+        """Ends the document."""
+        values = (self._position, kind, int(held_out), source, steps, level)
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column.append(value)
+
+    @property
+    def position(self) -> int:
+        """Tokens written so far."""
+        return self._position
+
+    def finish(self) -> None:
+        """Writes all that is held."""
+        self._flush()
+        self._file.close()
+        for name, column in self._columns.items():
+            np.save(self.folder / f"{name}.npy", np.array(column, np.int64).astype(COLUMNS[name]))
+        np.save(self.folder / "spans.npy", np.array(self._spans, np.int64).reshape(-1, 2))
+        layout = {"dtype": self.dtype.name, "tokens": self._position, "vocab_size": self.vocab_size}
+        (self.folder / "layout.json").write_text(json.dumps(layout))
+
+    def close(self) -> None:
+        """Lets go of the file, finished or not."""
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._buffer:
+            np.concatenate(self._buffer).astype(self.dtype).tofile(self._file)
+        self._buffer, self._held = [], 0
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The documents of a folder. All arrays but `ids` have one entry for each document; `ids` is mapped, not read."""
+
+    ids: npt.NDArray[Any]
+    spans: Ints
+    begins: Ints
+    ends: Ints
+    kind: npt.NDArray[np.uint8]
+    held_out: npt.NDArray[np.uint8]
+    source: npt.NDArray[np.uint8]
+    steps: npt.NDArray[np.int32]
+    level: npt.NDArray[np.int16]
+
+    @classmethod
+    def open(cls, folder: Path) -> TokenStore:
+        """Maps the files of a folder that a `TokenWriter` has finished."""
+        layout = json.loads((folder / "layout.json").read_text())
+        dtype = np.dtype(layout["dtype"])
+        ids = (
+            np.memmap(folder / "ids.bin", dtype, "r", shape=(layout["tokens"],))
+            if layout["tokens"]
+            else np.empty(0, dtype)
+        )
+        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+        ends = columns.pop("ends")
+        begins = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
+        return cls(ids, np.load(folder / "spans.npy", mmap_mode="r"), begins, ends, **columns)
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each document."""
+        return self.ends - self.begins
+
+    def learned_tokens(self, begin: int, end: int) -> Sequence[tuple[int, int]]:
+        """The learned stretches within [begin, end) of `ids`."""
+        first = int(np.searchsorted(self.spans[:, 1], begin, "right"))
+        last = int(np.searchsorted(self.spans[:, 0], end, "left"))
+        return [(max(int(b), begin), min(int(e), end)) for b, e in self.spans[first:last]]
