@@ -1,7 +1,7 @@
 """The untyped lambda calculus as a test bed: terms, parsers, evaluator, samplers, tasks and their judge.
 
 Standard library only. One concept a file: terms, parser, named (rendering), reduction, named_reduction, church,
-sampling, splits, levels, expressions, segments, vocabulary, tasks, ood, judge, imported.
+sampling, splits, levels, expressions, segments, vocabulary, tasks, ood, judge, prompts, imported.
 """
 
 from moe_hub.lambda_calculus.imported import Audit, JudgedRow, audit, judge_row, judge_rows
@@ -10,6 +10,7 @@ from moe_hub.lambda_calculus.levels import LEVELS
 from moe_hub.lambda_calculus.named import compact, named_tokens, to_named
 from moe_hub.lambda_calculus.ood import OOD_SETS, make_ood_sample, ood_settings
 from moe_hub.lambda_calculus.parser import parse
+from moe_hub.lambda_calculus.prompts import prompt_for
 from moe_hub.lambda_calculus.reduction import Trace, reduce, step
 from moe_hub.lambda_calculus.tasks import Sample, TaskSettings, make_sample
 from moe_hub.lambda_calculus.terms import Term, prefix
@@ -36,6 +37,7 @@ __all__ = [
     "ood_settings",
     "parse",
     "prefix",
+    "prompt_for",
     "reduce",
     "step",
     "to_named",

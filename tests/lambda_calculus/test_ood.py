@@ -23,6 +23,8 @@ def draw(name, training=TRAINING, number=12, max_tokens=250):
 
 
 def test_larger():
+    settings = ood_settings("size", TRAINING)
+    assert (settings.min_size, settings.max_size, settings.levels) == (20, 30, TRAINING.levels)
     terms = [parse_prefix(sample.term) for sample in draw("size")]
     assert all(20 <= size(term) <= 30 and binder_depth(term) <= 7 for term in terms)
 
