@@ -28,6 +28,7 @@ SHOWN_WHEN: dict[str, tuple[str, frozenset[str]]] = {
     "train.loss_weights": _GEOMETRIC,
     "train.geometric_learning_rate": _GEOMETRIC,
     "train.expert_learning_rate": _GEOMETRIC,
+    "train.lambda_cognitive": ("data.source", frozenset({"lambda"})),
     "data.path": ("data.source", frozenset({"file"})),
     **{f"data.{name}": ("data.source", frozenset({"hub"})) for name in ("name", "config_name", "split", "revision")},
     "data.mixture": ("data.source", frozenset({"mixture"})),

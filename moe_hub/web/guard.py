@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import flask
-from dash.exceptions import InvalidResourceError, PreventUpdate
+from dash.exceptions import DependencyException, InvalidResourceError, PreventUpdate
 from flask import Flask, Request, Response
 from werkzeug.exceptions import HTTPException
 
@@ -132,7 +132,7 @@ def _call(view: Callable[..., Any], args: Any, kwargs: Any) -> Response:
         return flask.make_response(view(*args, **kwargs))
     except PreventUpdate:
         return flask.make_response("", 204)
-    except (InvalidResourceError, FileNotFoundError):
+    except (DependencyException, InvalidResourceError, FileNotFoundError):
         return problem(404, "there is no such file")
     except MoeHubError as error:
         return problem(400, str(error))

@@ -17,7 +17,7 @@ from moe_hub.runs.files import replace_file
 from moe_hub.runs.store import RunStore
 
 MARK = ".stop-requested"
-TICK_S = 0.5
+TICK_S = 0.2
 
 
 class Stops:

@@ -1,0 +1,101 @@
+"""A dashboard on empty folders, and runs that a fake trainer wrote."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_trainer import TOKENS_PER_STEP, rows_of
+
+from moe_hub import launch
+from moe_hub.config import load_config
+from moe_hub.runs.status import Status, read_status, write_status
+from moe_hub.runs.store import RunDirectory, RunStore
+from moe_hub.runs.writer import MetricWriter
+from moe_hub.web import create_dashboard
+
+FAKE_TRAINER = Path(__file__).parent / "fake_trainer.py"
+
+
+@dataclass
+class Page:
+    """A dashboard with its folders and a client that talks to it."""
+
+    app: Any
+    client: FlaskClient
+    runs_dir: Path
+    data_dir: Path
+
+    @property
+    def store(self) -> RunStore:
+        return RunStore(self.runs_dir)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Page:
+    """A dashboard with no run yet."""
+    runs_dir, data_dir = tmp_path / "runs", tmp_path / "data"
+    app = create_dashboard(runs_dir=runs_dir, data_dir=data_dir)
+    return Page(app, app.server.test_client(), runs_dir, data_dir)
+
+
+@pytest.fixture
+def finished_run(page: Page) -> RunDirectory:
+    """A run with 60 rows that ended by itself."""
+    return write_run(page.runs_dir, 60)
+
+
+def write_run(runs_dir: Path, steps: int, state: str = "finished", name: str = "fake", exit_reason: str = "") -> Any:
+    """A run directory with rows up to `steps`, written at once."""
+    config = load_config(preset="geometric_lambda", overrides=[f"name={name}"])
+    run = RunStore(runs_dir).create(config)
+    rng = np.random.default_rng(0)
+    values: dict[str, Any] = {}
+    with MetricWriter(run.path) as writer:
+        for step in range(1, steps + 1):
+            values = rows_of(step, rng)
+            writer.write(step, values, tokens=step * TOKENS_PER_STEP)
+    metrics = {name: float(value) for name, value in values.items() if isinstance(value, float)}
+    write_status(
+        run.path,
+        Status(state=state, step=steps, max_steps=600, heartbeat=time.time(), metrics=metrics, exit_reason=exit_reason),
+    )
+    return run
+
+
+@pytest.fixture
+def start_fake(page: Page) -> Iterator[Callable[..., RunDirectory]]:
+    """Starts the fake trainer on a new run; what still runs at the end is killed."""
+    started: list[RunDirectory] = []
+
+    def start(*flags: str) -> RunDirectory:
+        run = RunStore(page.runs_dir).create(load_config(preset="geometric_lambda"))
+        command = [sys.executable, str(FAKE_TRAINER), str(run.path.resolve()), *flags]
+        launch.start(run.path, command=command)
+        started.append(run)
+        wait_for(lambda: (read_status(run.path) or Status("starting")).step > 0 or run.state() == "failed")
+        return run
+
+    yield start
+    for run in started:
+        launch.escalate_stop(run.path, patience_s=0.2)
+
+
+def wait_for(holds: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """The first true value of `holds`; fails after the timeout."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = holds()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")

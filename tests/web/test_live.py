@@ -1,0 +1,146 @@
+"""The live answer: only what is new, one byte where nothing is, and what each part holds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import wait_for, write_run
+
+from moe_hub.runs.store import RunDirectory
+from moe_hub.web.run_status import advice_for
+
+
+def ask(page: Any, **query: Any) -> Any:
+    answer = page.client.get("/api/live", query_string={"width_px": 800, **query})
+    assert answer.status_code == 200, answer.data
+    return answer.get_json()
+
+
+def test_an_empty_folder_has_no_runs_and_then_nothing_new(page: Any) -> None:
+    first = ask(page)
+    assert first["runs"]["rows"] == []
+    again = page.client.get("/api/live", query_string={"runs_v": first["runs"]["v"]})
+    assert again.data == b"0"
+
+
+def test_a_page_gets_the_figure_once(page: Any, finished_run: RunDirectory) -> None:
+    known = {"runs": finished_run.run_id, "focus": finished_run.run_id, "figure": "training-loss"}
+    first = ask(page, **known)
+    assert [row["id"] for row in first["runs"]["rows"]] == [finished_run.run_id]
+    assert first["status"]["line"]["state"] == "finished"
+    assert "training-loss" in [spec["key"] for spec in first["figures"]]
+    assert first["figure"]["figure"]["data"]
+    versions = {
+        "runs_v": first["runs"]["v"],
+        "status_v": first["status"]["v"],
+        "figure_v": first["figure"]["v"],
+        "offered": ",".join(spec["key"] for spec in first["figures"]),
+    }
+    assert ask(page, **known, **versions) == 0
+    other_view = ask(page, **known, **versions, log_y="1")
+    assert set(other_view) == {"figure", "now"}
+
+
+def test_only_changed_rows_come_again(page: Any) -> None:
+    runs = [write_run(page.runs_dir, 3, name=f"run{index}") for index in range(3)]
+    first = ask(page)
+    assert len(first["runs"]["rows"]) == len(first["runs"]["order"]) == 3
+    page.store.rename(runs[1].run_id, "the middle one")
+    time.sleep(0.55)
+    second = ask(page, runs_v=first["runs"]["v"])
+    assert [row["label"] for row in second["runs"]["rows"]] == ["the middle one"]
+    assert "order" not in second["runs"]
+    page.store.delete(runs[0].run_id)
+    time.sleep(0.55)
+    third = ask(page, runs_v=second["runs"]["v"])
+    assert runs[0].run_id not in third["runs"]["order"]
+
+
+def test_a_version_of_another_server_gets_everything(page: Any, finished_run: RunDirectory) -> None:
+    assert len(ask(page, runs_v="deadbeef:99")["runs"]["rows"]) == 1
+    assert len(ask(page, runs_v="nonsense")["runs"]["rows"]) == 1
+
+
+def test_a_growing_run_is_seen(page: Any, start_fake: Callable[..., RunDirectory]) -> None:
+    run = start_fake("--steps", "5000", "--delay", "0.01")
+    known = {"runs": run.run_id, "focus": run.run_id, "figure": "training-loss"}
+    first = ask(page, **known)
+    assert first["status"]["line"]["state"] == "running"
+    later = wait_for(
+        lambda: (answer := ask(page, **known, figure_v=first["figure"]["v"])) and "figure" in answer and answer
+    )
+    assert later["figure"]["v"] != first["figure"]["v"]
+    assert later["status"]["line"]["eta_s"] > 0
+
+
+@pytest.mark.parametrize("run_id", ["no-such-run", "../../etc", "..%2F..", "a/b"])
+def test_a_run_that_is_not_there_is_said_and_no_path_leaves_the_folder(page: Any, run_id: str) -> None:
+    answer = ask(page, focus=run_id, runs=run_id, figure="training-loss")
+    assert "gone" in answer["status"]["line"]
+    assert "figure" not in answer
+
+
+def test_a_wrong_view_is_an_error_for_people(page: Any, finished_run: RunDirectory) -> None:
+    query = {"runs": finished_run.run_id, "figure": "training-loss", "smoothing": "5"}
+    answer = page.client.get("/api/live", query_string=query)
+    assert answer.status_code == 400
+    assert "smoothing" in answer.get_json()["error"]
+
+
+def test_figure_data_as_csv(page: Any, finished_run: RunDirectory) -> None:
+    answer = page.client.get("/api/figure.csv", query_string={"runs": finished_run.run_id, "figure": "training-loss"})
+    lines = answer.data.decode().splitlines()
+    assert lines[0] == "trace,x,y,z"
+    assert len(lines) > 60
+    assert "attachment" in answer.headers["Content-Disposition"]
+
+
+def test_a_failure_names_its_cause_and_what_to_change(page: Any) -> None:
+    run = write_run(page.runs_dir, 3, state="failed", exit_reason="CUDA out of memory")
+    (run.path / "log.txt").write_text("step 3\n<script>alert(1)</script>\nout of memory\n")
+    failure = ask(page, focus=run.run_id)["status"]["line"]["failure"]
+    assert failure["cause"] == "CUDA out of memory"
+    assert "batch_size" in failure["advice"]
+    assert "<script>" in failure["log"]  # as text; the page sets it as text
+
+
+@pytest.mark.parametrize(
+    ("cause", "names"),
+    [
+        ("No space left on device", "disk"),
+        ("loss is non-finite at step 12", "learning_rate"),
+        ("data file x.jsonl line 3", "data"),
+        ("something else", "log"),
+    ],
+)
+def test_each_cause_has_advice(cause: str, names: str) -> None:
+    assert names in advice_for(cause)
+
+
+def test_a_nan_is_sent_as_text(page: Any, finished_run: RunDirectory) -> None:
+    status = json.loads((finished_run.path / "status.json").read_text())
+    status["metrics"]["train/loss"] = "NaN"
+    (finished_run.path / "status.json").write_text(json.dumps(status))
+    answer = ask(page, focus=finished_run.run_id)
+    assert answer["status"]["line"]["metrics"]["train/loss"] == "NaN"
+    row = answer["runs"]["rows"][0]
+    assert row["metrics"]["train/loss"] in ("NaN", None)
+
+
+def test_two_hundred_runs_are_listed_quickly(page: Any, tmp_path: Path) -> None:
+    for index in range(200):
+        write_run(page.runs_dir, 1, name=f"r{index}")
+    first = ask(page)
+    assert len(first["runs"]["rows"]) == 200
+    durations = []
+    for _ in range(5):
+        time.sleep(0.51)  # so that the disk is looked at again
+        begin = time.perf_counter()
+        assert ask(page, runs_v=first["runs"]["v"]) == 0
+        durations.append(time.perf_counter() - begin)
+    assert sorted(durations)[2] < 0.1
