@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from moe_hub.figures import theme
-from moe_hub.figures.axes import x_axis
-from moe_hub.figures.buckets import visible
-from moe_hub.figures.drawing import Drawing, Trace
-from moe_hub.figures.parts import column_means, first_with
+from moe_hub.figures.drawing import Drawing
+from moe_hub.figures.heatmaps import color_bar, heatmap_over_steps, row_axis, square
+from moe_hub.figures.lines import Curve, add_curves, reference, run_label
+from moe_hub.figures.parts import (
+    chosen_layer,
+    expert_curves,
+    expert_name,
+    first_with,
+    known_panels,
+    layer_curves,
+    primary_experts,
+)
 from moe_hub.figures.spec import figure
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 
-MOST_CELLS = 400_000
-MOST_COLUMNS = 500
+DEAD_SHARE = 0.01  # of tokens; see expert/utilization in the table of metrics
 
 
 @figure("Core", "Expert Activations", ("expert/load",))
@@ -48,44 +55,106 @@ def expert_activations(histories: Sequence[RunHistory], view: View) -> Drawing:
     return drawing
 
 
-def heatmap_over_steps(drawing: Drawing, history: RunHistory, metric: str, view: View, values: np.ndarray) -> Trace:
-    """A heatmap trace of values (rows, lines) over the x axis; neighbouring rows are averaged where there are many."""
-    x = history.x_values(metric, view.x)
-    window = visible(x, view.x_range)
-    columns = max(2, min(MOST_COLUMNS, view.width_px, MOST_CELLS // max(1, values.shape[1])))
-    at, means, each = column_means(x[window], values[window], columns)
-    if view.log_x:
-        at, means = at[at > 0], means[at > 0]
-    if each > 1:
-        drawing.note(f"{window.stop - window.start:,} rows, shown as means of {each:,} neighbouring rows")
-    missing = int((~np.isfinite(means)).any(1).sum())
-    if missing:
-        drawing.note(f"{missing:,} columns hold values that are not finite")
-    drawing.x_axis = x_axis(view, [float(x[-1])])
-    drawing.layout["plot_bgcolor"] = theme.palette(view).missing
-    return {
-        "type": "heatmap", "uid": f"{history.run_id}/{metric}", "name": metric, "x": at,
-        "z": np.ascontiguousarray(np.where(np.isfinite(means), means, np.nan).T.astype(np.float32)),
-        "hoverongaps": False, "xaxis": "x", "yaxis": "y",
+@figure("Geometric", "Expert Specialization", ("expert/specialization", "expert/effective_rank"))
+def expert_specialization(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Do the experts do different things, for different tokens?
+
+    Above: normalised mutual information of token and expert in each layer; 0 where the gate treats all tokens alike,
+    1 where each token goes to one expert and all experts are used. Below: the effective number of different
+    directions among the experts' outputs. High rank with no specialization means different experts that are used
+    alike; low rank means experts that have become copies.
+
+    Null values: specialization 0; effective rank = the number of experts (independent, untrained experts).
+    """
+    titles = {
+        "expert/specialization": "specialization, 0 to 1",
+        "expert/effective_rank": "effective rank, 1 to experts",
+    }
+    drawing = Drawing()
+    known = known_panels(drawing, histories, titles)
+    add_curves(drawing, [
+        curve for panel, name in enumerate(known) for curve in layer_curves(histories, name, view, drawing, panel)
+    ], view)  # fmt: skip
+    return drawing
+
+
+@figure("Architecture", "Expert Load", ("expert/load", "expert/utilization", "router/entropy"))
+def expert_load(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Is every expert used, or do a few do all the work?
+
+    Utilisation ratio: the expert's share of the chosen layer's output x number of experts, so 1 is an even share.
+    Share of tokens: to how many tokens the expert gives at least half of an even share; below 1 % it counts as dead,
+    and dead experts of all layers are named under the title. Router entropy: how evenly the gate spreads a token over
+    the experts, as a share of its maximum, for each layer.
+
+    Null values: ratio 1, entropy 1 (an even gate).
+    """
+    titles = {
+        "expert/load": "utilisation ratio, 1 = even", "expert/utilization": "share of tokens, dead below 0.01",
+        "router/entropy": "router entropy, share of ln(experts)",
     }  # fmt: skip
+    drawing = Drawing()
+    history = next((one for one in histories if any(name in one.names() for name in titles)), None)
+    if history is None:
+        return drawing
+    if len(histories) > 1:
+        drawing.note(f"run {run_label(history)}, the first of {len(histories)} that has these values")
+    known = known_panels(drawing, [history], titles)
+    curves: list[Curve] = []
+    for panel, name in enumerate(known):
+        shape = history.arrays(name)[1].shape
+        if name == "router/entropy":
+            curves += [
+                replace(curve, legend=True, group="") for curve in layer_curves([history], name, view, drawing, panel)
+            ]
+            continue
+        layer = chosen_layer(shape[1], view, drawing)
+        scale = primary_experts(history, shape[2]) if name == "expert/load" else 1
+        curves += [
+            replace(curve, y=curve.y * scale, smoother=None) if scale != 1 else curve
+            for curve in expert_curves(history, name, layer, view, panel=panel)
+        ]  # fmt: skip
+    add_curves(drawing, curves, view)
+    for name, value, word in (("expert/load", 1.0, "even share"), ("expert/utilization", DEAD_SHARE, "dead below")):
+        if name in known:
+            reference(drawing, f"reference/{name}", word, value, view, known.index(name))
+    drawing.note(_dead_experts(history))
+    return drawing
 
 
-def row_axis(drawing: Drawing, trace: Trace, rows: list[str], per_layer: int, view: View) -> None:
-    """Adds the heatmap with named rows, the first on top; where there are too many names, one per layer."""
-    every = 1 if len(rows) <= 24 else per_layer
-    every *= max(1, -(-len(rows) // every // 24))
-    trace["y"] = rows
-    drawing.traces.append(trace)
-    drawing.layout["yaxis"] = {
-        **theme.axis_style(view), "type": "category", "autorange": "reversed", "tickmode": "array",
-        "tickvals": rows[::every], "showgrid": False,
-    }  # fmt: skip
+def _dead_experts(history: RunHistory) -> str:
+    """Names the experts that almost no token used in the newest row; says so where there are none."""
+    values = history.arrays("expert/utilization")[1]
+    if values.ndim != 3 or not len(values):
+        return ""
+    dead = [f"L{layer} {expert_name(expert, primary_experts(history, values.shape[2]))}"
+            for layer, expert in np.argwhere(values[-1] < DEAD_SHARE).tolist()]  # fmt: skip
+    if not dead:
+        return "no dead expert now"
+    shown = ", ".join(dead[:8]) + (f" and {len(dead) - 8} more" if len(dead) > 8 else "")
+    return f"{len(dead)} dead now: {shown}"
 
 
-def color_bar(title: str, view: View) -> dict[str, Any]:
-    """A colour bar that leaves the figure its width."""
-    narrow = view.width_px < theme.NARROW_PX
-    return {
-        "title": {"text": title, "side": "top", "font": {"size": 11}}, "thickness": 10 if narrow else 14,
-        "outlinewidth": 0, "tickfont": {"size": 10 if narrow else 11}, "len": 1.0,
-    }  # fmt: skip
+@figure("Architecture", "Expert Connection Heatmap", ("coupling/adjacency",))
+def expert_connection_heatmap(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Which experts listen to which?
+
+    The weight with which each expert (row) reads the message of another (column) in the chosen layer, as measured at
+    the newest logged step, or at the right end of the visible range; ghosts stand after the experts. A dark column is
+    an expert that all others listen to; a row with nothing off the diagonal is an expert that works alone.
+
+    Null value: the same weight for all members of a hyperedge, as at the start.
+    """
+    return square(histories, view, "coupling/adjacency", "weight", signed=False)
+
+
+@figure("Geometric", "Expert Similarity", ("expert/similarity",))
+def expert_similarity(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Which experts have become alike?
+
+    Mean cosine between the outputs of each two experts of the chosen layer, at the newest logged step or at the right
+    end of the visible range: 1 the same direction, 0 independent, -1 opposed. The diagonal is 1 by definition.
+
+    Null value: 0 off the diagonal (independent experts).
+    """
+    return square(histories, view, "expert/similarity", "cosine", signed=True)

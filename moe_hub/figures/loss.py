@@ -15,6 +15,7 @@ from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 
 TREND_SHARE = 1 / 3  # of the visible rows, the last ones
+MOST_EVENTS = 200
 EVENTS = {
     "event/checkpoint": ("checkpoint", "diamond"),
     "event/pause": ("paused", "line-ns-open"),
@@ -79,30 +80,36 @@ def _add_trend(drawing: Drawing, history: RunHistory, index: int, view: View, la
 
 def _events(history: RunHistory, view: View, label: str) -> list[Trace]:
     """Marks on the training curve in the rows where something happened to the run."""
+    happened = {metric: _when(history, metric, view) for metric in EVENTS}
+    if not any(at.size for at in happened.values()):
+        return []
     curve = "train/loss" if history.series("train/loss")[1].size else "val/loss"
     x, y = history.x_values(curve, view.x), history.series(curve)[1]
-    finite = np.isfinite(y) & ((y > 0) | (not view.log_y))
-    if not finite.any():
-        return []
-    x, y = x[finite], y[finite]
+    usable = np.isfinite(y) & ((y > 0) | (not view.log_y))
+    x, y = x[usable], y[usable]
     traces = []
     for metric, (word, symbol) in EVENTS.items():
-        values = history.series(metric)[1]
-        at = history.x_values(metric, view.x)[values > 0]
-        if view.x_range is not None:
-            at = at[(at >= view.x_range[0]) & (at <= view.x_range[1])]
-        if at.size == 0:
+        at = happened[metric]
+        if at.size == 0 or y.size == 0:
             continue
         height = y[np.clip(np.searchsorted(x, at, "right") - 1, 0, y.size - 1)]
-        size = 13 if symbol.startswith("line") else 8
+        thin = symbol.startswith("line")
         traces.append({
             "type": "scatter", "mode": "markers", "uid": f"{history.run_id}/{metric}",
             "name": theme.plain_text(f"{label}{word}"), "x": at, "y": height,
-            "marker": {"symbol": symbol, "size": size, "color": theme.palette(view).muted,
-                       "line": {"width": 2 if symbol.startswith("line") else 0, "color": theme.palette(view).muted}},
+            "marker": {"symbol": symbol, "size": 13 if thin else 8, "color": theme.palette(view).muted,
+                       "line": {"width": 2 if thin else 0, "color": theme.palette(view).muted}},
             "hovertemplate": f"%{{y:.5g}}<extra>{word}</extra>", "xaxis": "x", "yaxis": "y",
         })  # fmt: skip
     return traces
+
+
+def _when(history: RunHistory, metric: str, view: View) -> np.ndarray:
+    """Visible x of the rows of an event; the last ones where there are very many."""
+    at = history.x_values(metric, view.x)[history.series(metric)[1] > 0]
+    if view.x_range is not None:
+        at = at[(at >= view.x_range[0]) & (at <= view.x_range[1])]
+    return at[-MOST_EVENTS:]
 
 
 @figure("Geometric", "Geometric Loss Components", tuple(f"loss/{term}" for term in GEOMETRIC_TERMS))

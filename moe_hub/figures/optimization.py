@@ -10,6 +10,7 @@ from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, run_
 from moe_hub.figures.spec import figure
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
+from moe_hub.runs.metrics import find_metric
 
 
 @figure("Core", "Learning Rate Schedule", ("optim/lr/*",))
@@ -32,3 +33,42 @@ def learning_rate_schedule(histories: Sequence[RunHistory], view: View) -> Drawi
         ]  # fmt: skip
     add_curves(drawing, present(curves), view)
     return drawing
+
+
+@figure("Core", "Throughput and System", ("time/tokens_per_s", "time/step_s", "system/*"))
+def throughput_and_system(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """How fast does it train, and what does the machine give?
+
+    Training tokens per second above, then what was logged of the machine, a panel for each unit: processor use (100 %
+    is one full core), memory of the trainer, and the GPU where there is one. Tokens per second that fall while memory
+    grows point to a leak; a processor far below the cores in use points to waiting for data.
+
+    No null value: these depend on the machine, so compare runs of one machine only.
+    """
+    drawing = Drawing()
+    panels = _system_panels(histories)
+    drawing.panels = list(panels)
+    single = len(histories) == 1
+    curves: list[Curve | None] = []
+    for panel, names in enumerate(panels.values()):
+        for index, history in enumerate(histories):
+            for place, name in enumerate(names):
+                colour, dash = theme.line_style(place + panel if single else index, view)
+                word = name.split("/", 1)[1].replace("_", " ")
+                label = word if single else f"{run_label(history)} {word}"
+                style = dash if single else theme.DASHES[place % len(theme.DASHES)]
+                curves.append(metric_curve(history, name, view, label, colour, panel=panel, smoothed=True, dash=style))
+    add_curves(drawing, present(curves), view)
+    return drawing
+
+
+def _system_panels(histories: Sequence[RunHistory]) -> dict[str, list[str]]:
+    """Metric names by unit, speed first; seconds per step only where nobody logged tokens per second."""
+    names = sorted({name for history in histories for name in history.names()})
+    speed = "time/tokens_per_s" if "time/tokens_per_s" in names else "time/step_s"
+    panels: dict[str, list[str]] = {}
+    for name in [speed, *(name for name in names if name.startswith("system/"))]:
+        if name in names:
+            metric = find_metric(name)
+            panels.setdefault(metric.unit if metric and metric.unit else name, []).append(name)
+    return panels

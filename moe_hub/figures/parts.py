@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing
-from moe_hub.figures.lines import run_label
+from moe_hub.figures.lines import Curve, metric_curve, present, run_label
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 
@@ -27,6 +28,77 @@ def chosen_layer(layers: int, view: View, drawing: Drawing) -> int:
     layer = min(view.layer, layers - 1)
     drawing.note(f"layer {layer} of {layers}" + (f" (there is no layer {view.layer})" if view.layer >= layers else ""))
     return layer
+
+
+def known_panels(drawing: Drawing, histories: Sequence[RunHistory], titles: Mapping[str, str]) -> list[str]:
+    """The metrics of `titles` that any run has; each gets a panel with its title."""
+    known = [name for name in titles if any(name in history.names() for history in histories)]
+    drawing.panels = [titles[name] for name in known]
+    return known
+
+
+def row_at_end(history: RunHistory, metric: str, view: View, drawing: Drawing) -> npt.NDArray[Any]:
+    """The newest values of an array metric, or those at the right end of the visible range; says of which step."""
+    steps, values = history.arrays(metric)
+    index = len(steps) - 1
+    if view.x_range is not None:
+        x = history.x_values(metric, view.x)
+        index = max(0, int(np.searchsorted(x, view.x_range[1], "right")) - 1)
+    drawing.note(f"step {int(steps[index]):,}")
+    return np.asarray(values[index], dtype=np.float64)
+
+
+def expert_name(index: int, experts: int) -> str:
+    """Ghosts stand after the experts."""
+    return f"expert {index}" if index < experts else f"ghost {index - experts}"
+
+
+def primary_experts(history: RunHistory, all_experts: int) -> int:
+    """How many of the experts of a metric are no ghosts, by the run's config."""
+    count = history.config.get("model", {}).get("num_experts")
+    return min(count, all_experts) if isinstance(count, int) and count > 0 else all_experts
+
+
+def expert_curves(
+    history: RunHistory, metric: str, layer: int, view: View, *, panel: int = 0, **style: Any
+) -> list[Curve]:
+    """One curve per expert of a (layers, experts) metric; ghosts dotted."""
+    shape = history.arrays(metric)[1].shape
+    experts = primary_experts(history, shape[2])
+    curves = []
+    for index in range(shape[2]):
+        colour, dash = theme.line_style(index, view)
+        name = expert_name(index, experts)
+        curves.append(metric_curve(
+            history, metric, view, name, colour, (layer, index), dash=dash if index < experts else "dot", panel=panel,
+            legend=panel == 0, group=name, smoothed=True, **style,
+        ))  # fmt: skip
+    return present(curves)
+
+
+def layer_curves(
+    histories: Sequence[RunHistory], metric: str, view: View, drawing: Drawing, panel: int = 0
+) -> list[Curve]:
+    """One curve per layer of a (layers) metric; with several runs their mean over layers cannot be drawn honestly,
+    so each run shows the chosen layer."""
+    if len(histories) == 1:
+        layers = histories[0].arrays(metric)[1].shape[1:]
+        return present([
+            metric_curve(histories[0], metric, view, f"layer {layer}", theme.line_style(layer, view)[0], (layer,),
+                         dash=theme.line_style(layer, view)[1], panel=panel, legend=panel == 0,
+                         group=f"layer {layer}", smoothed=True)
+            for layer in range(layers[0] if layers else 0)
+        ])  # fmt: skip
+    drawing.note(f"layer {view.layer} of each run")
+    found = []
+    for index, history in enumerate(histories):
+        values = history.arrays(metric)[1]
+        if values.ndim == 2 and values.shape[0]:
+            colour, dash = theme.line_style(index, view)
+            layer = min(view.layer, values.shape[1] - 1)
+            found.append(metric_curve(history, metric, view, run_label(history), colour, (layer,), dash=dash,
+                                      panel=panel, legend=panel == 0, group=history.run_id, smoothed=True))  # fmt: skip
+    return present(found)
 
 
 def column_means(

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from moe_hub.errors import ConfigError
-from moe_hub.figures import experts, loss, optimization, rotation, theme
+from moe_hub.figures import cognitive, compare, experts, ghost, hypergraph, loss, optimization, rotation, theme
 from moe_hub.figures.drawing import Drawing
 from moe_hub.figures.spec import FigureSpec
 from moe_hub.figures.view import View
@@ -22,10 +22,28 @@ _TABLE = (
     loss.training_loss,
     experts.expert_activations,
     optimization.learning_rate_schedule,
+    optimization.throughput_and_system,
     rotation.rotation_angles_evolution,
     rotation.orthogonality_preservation,
+    experts.expert_specialization,
+    experts.expert_similarity,
     loss.geometric_loss_components,
+    rotation.rotation_efficiency,
     rotation.rotation_3d,
+    cognitive.cognitive_rotation_schedule,
+    cognitive.lambda_rotation_patterns,
+    cognitive.reasoning_accuracy,
+    ghost.ghost_expert_activation,
+    ghost.saturation_monitoring,
+    ghost.ghost_vs_primary_learning,
+    ghost.activation_threshold_tuning,
+    experts.expert_connection_heatmap,
+    hypergraph.hypergraph_edge_weights,
+    hypergraph.hypergraph,
+    experts.expert_load,
+    compare.overlay_of_runs,
+    compare.config_difference_of_runs,
+    compare.final_metrics_of_runs,
 )
 
 TITLE_PX, NOTE_PX, PANEL_TITLE_PX = 34, 15, 22

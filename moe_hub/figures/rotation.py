@@ -9,8 +9,8 @@ import numpy as np
 from moe_hub.figures import theme
 from moe_hub.figures.buckets import visible
 from moe_hub.figures.drawing import Drawing, Trace, compact
-from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, reference, run_label
-from moe_hub.figures.parts import chosen_layer, first_with
+from moe_hub.figures.lines import add_curves, metric_curve, present, reference
+from moe_hub.figures.parts import chosen_layer, expert_curves, first_with, known_panels, layer_curves
 from moe_hub.figures.spec import figure
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
@@ -79,46 +79,38 @@ def orthogonality_preservation(histories: Sequence[RunHistory], view: View) -> D
     """
     errors, overlap = "rotation/orthogonality_error", "expert/orthogonality"
     drawing = Drawing()
-    known = [name for name in (errors, overlap) if any(name in history.names() for history in histories)]
     titles = {errors: "largest |RᵀR − I|", overlap: "overlap of experts, 0 to 1"}
-    drawing.panels = [titles[name] for name in known]
+    known = known_panels(drawing, histories, titles)
     curves = [
         curve for panel, name in enumerate(known) for curve in layer_curves(histories, name, view, drawing, panel)
-    ]  # fmt: skip
+    ]
     add_curves(drawing, curves, view)
     if errors in known:
         reference(drawing, "fp32-bound", "fp32 rounding, 5e-6", FP32_BOUND, view)
     return drawing
 
 
-def layer_curves(
-    histories: Sequence[RunHistory], metric: str, view: View, drawing: Drawing, panel: int = 0
-) -> list[Curve]:
-    """One curve per layer of a (layers) metric; with several runs their mean over layers cannot be drawn honestly,
-    so each run shows the chosen layer."""
-    if len(histories) == 1:
-        layers = histories[0].arrays(metric)[1].shape[1:]
-        return present([
-            metric_curve(histories[0], metric, view, f"layer {layer}", theme.line_style(layer, view)[0], (layer,),
-                         dash=theme.line_style(layer, view)[1], panel=panel, legend=panel == 0,
-                         group=f"layer {layer}", smoothed=True)
-            for layer in range(layers[0] if layers else 0)
-        ])  # fmt: skip
-    drawing.note(f"layer {view.layer} of each run")
-    found = []
-    for index, history in enumerate(histories):
-        values = history.arrays(metric)[1]
-        if values.ndim == 2 and values.shape[0]:
-            colour, dash = theme.line_style(index, view)
-            layer = min(view.layer, values.shape[1] - 1)
-            found.append(metric_curve(history, metric, view, run_label(history), colour, (layer,), dash=dash,
-                                      panel=panel, legend=panel == 0, group=history.run_id, smoothed=True))  # fmt: skip
-    return present(found)
-
-
 def _from_config(history: RunHistory, key: str) -> float | None:
     value = history.config.get("model", {}).get("geometric", {}).get(key)
     return float(value) if isinstance(value, int | float) else None
+
+
+@figure("Geometric", "Rotation Efficiency", ("rotation/efficiency",))
+def rotation_efficiency(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """How much does each expert turn its data: is the rotation used, or idle?
+
+    The size of each expert's rotation in the chosen layer, (D - tr R) / 2D, that is the mean of (1 - cos angle) / 2
+    over all planes: 0 is no rotation, 0.5 a quarter turn in every plane, 1 half a turn. It is also the term that the
+    geometric loss charges for, so a flat low curve may be the price and not a lack of use.
+
+    Null value: 0, where every rotation begins.
+    """
+    drawing = Drawing(panels=["size of the rotation, 0 to 1"])
+    history = first_with(histories, "rotation/efficiency", drawing)
+    if history is not None:
+        layer = chosen_layer(history.arrays("rotation/efficiency")[1].shape[1], view, drawing)
+        add_curves(drawing, expert_curves(history, "rotation/efficiency", layer, view), view)
+    return drawing
 
 
 @figure("Geometric", "3D Rotation Visualization", ("probe/rotated",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from moe_hub.figures.csv_rows import figure_csv as figure_csv
 from moe_hub.figures.drawing import to_json
 from moe_hub.figures.registry import compose
 from moe_hub.figures.view import View

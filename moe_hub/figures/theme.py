@@ -61,6 +61,14 @@ def faint(colour: str, share: float) -> str:
     return f"rgba({red},{green},{blue},{share:g})"
 
 
+def mix(first: str, second: str, share: float) -> str:
+    """The colour at `share` of the way from the first to the second, both as #rrggbb."""
+    parts = (
+        round(int(first[i : i + 2], 16) * (1 - share) + int(second[i : i + 2], 16) * share) for i in (1, 3, 5)
+    )  # fmt: skip
+    return "#" + "".join(f"{part:02x}" for part in parts)
+
+
 def color_scale(colours: tuple[str, ...]) -> list[list[Any]]:
     """Colours at even distances, as Plotly takes them."""
     return [[index / (len(colours) - 1), colour] for index, colour in enumerate(colours)]

@@ -1,0 +1,257 @@
+"""Ghost experts: when they wake, why, and what they then do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from moe_hub.figures import theme
+from moe_hub.figures.axes import x_axis
+from moe_hub.figures.drawing import Drawing, Trace
+from moe_hub.figures.ghost_replay import Wake, read_rules, replay
+from moe_hub.figures.lines import Curve, add_curves, metric_curve, panel_axis, present, reference, run_label
+from moe_hub.figures.parts import chosen_layer, first_with, known_panels, layer_curves
+from moe_hub.figures.spec import figure
+from moe_hub.figures.view import View
+from moe_hub.runs.history import RunHistory
+
+MOST_GHOST_CURVES = 24
+WOKEN = "event/ghost_woken"
+
+
+@figure("Ghost", "Ghost Expert Activation", ("ghost/activation", "ghost/contribution"))
+def ghost_expert_activation(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Which ghosts are awake, since when, and do they carry weight?
+
+    Above: how far each ghost is switched on, 0 asleep to 1 fully active; a slope is the ramp after waking. Below: the
+    ghost's share of its layer's output. A ghost that is fully on and contributes nothing was woken in vain. Triangles:
+    the step at which a ghost was woken.
+
+    Null value: 0, all asleep, which is exactly the model without ghosts.
+    """
+    titles = {"ghost/activation": "activation, 0 to 1", "ghost/contribution": "share of the layer's output"}
+    drawing = Drawing()
+    history = next((one for one in histories if titles.keys() & one.names()), None)
+    if history is None:
+        return drawing
+    if len(histories) > 1:
+        drawing.note(f"run {run_label(history)}, the first of {len(histories)} that has these values")
+    known = known_panels(drawing, [history], titles)
+    curves = [curve for panel, name in enumerate(known) for curve in _ghost_curves(history, name, view, drawing, panel)]
+    add_curves(drawing, curves, view)
+    if known[0] == "ghost/activation":
+        drawing.traces += _woken_marks(history, view, "ghost/activation", None)
+    return drawing
+
+
+def _ghost_curves(history: RunHistory, metric: str, view: View, drawing: Drawing, panel: int) -> list[Curve]:
+    """A curve per layer and ghost; of the chosen layer only where these are many."""
+    values = history.arrays(metric)[1]
+    if values.ndim != 3 or not len(values):
+        return []
+    layers = list(range(values.shape[1]))
+    if values.shape[1] * values.shape[2] > MOST_GHOST_CURVES:
+        layers = [chosen_layer(values.shape[1], view, drawing)]
+    found: list[Curve | None] = []
+    for layer in layers:
+        for ghost in range(values.shape[2]):
+            colour, _ = theme.line_style(layer if len(layers) > 1 else ghost, view)
+            dash = theme.DASHES[ghost % len(theme.DASHES)]
+            name = f"L{layer} ghost {ghost}"
+            found.append(metric_curve(history, metric, view, name, colour, (layer, ghost), dash=dash, panel=panel,
+                                      legend=panel == 0, group=name))  # fmt: skip
+    return present(found)
+
+
+def _woken_marks(history: RunHistory, view: View, on: str, layer: int | None) -> list[Trace]:
+    """Triangles on the curves of a metric where ghosts were woken; of one layer, or of all."""
+    woken = history.arrays(WOKEN)[1]
+    x, curve_x, heights = history.x_values(WOKEN, view.x), history.x_values(on, view.x), history.arrays(on)[1]
+    if woken.ndim != 3 or not len(heights):
+        return []
+    hits = [hit for hit in np.argwhere(woken > 0).tolist() if layer is None or hit[1] == layer]
+    if view.x_range is not None:
+        hits = [hit for hit in hits if view.x_range[0] <= x[hit[0]] <= view.x_range[1]]
+    if not hits:
+        return []
+    rows = np.clip(np.searchsorted(curve_x, [x[row] for row, _, _ in hits], "right") - 1, 0, len(heights) - 1)
+    y = [float(heights[row, at] if heights.ndim == 2 else heights[row, at, ghost])
+         for row, (_, at, ghost) in zip(rows.tolist(), hits, strict=True)]  # fmt: skip
+    return [{
+        "type": "scatter", "mode": "markers", "uid": f"{history.run_id}/{WOKEN}", "name": "ghost woken",
+        "x": [float(x[row]) for row, _, _ in hits], "y": y,
+        "text": [f"ghost {ghost} of layer {at} woken" for _, at, ghost in hits],
+        "hovertemplate": "%{text}<extra></extra>", **panel_axis(0),
+        "marker": {"symbol": "triangle-up", "size": 11, "color": theme.palette(view).text},
+    }]  # fmt: skip
+
+
+@figure("Ghost", "Saturation Monitoring", ("ghost/saturation",))
+def saturation_monitoring(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Are the primary experts saturated, and did that wake a ghost?
+
+    Above: saturation of each layer, diversity of its experts x share of the loss that is still unexplained. A ghost
+    wakes when it stands above the dotted threshold on a plateau of the loss, after the earliest step; triangles mark
+    it. Below: the two factors, and the relative gain of the loss from one window to the next.
+
+    Null value: about 1 at the start (independent experts, nothing explained), which is why the plateau counts too.
+    """
+    drawing = Drawing()
+    factors = ("ghost/diversity", "ghost/unexplained", "ghost/loss_improvement")
+    drawing.panels = ["saturation"]
+    curves = layer_curves(histories, "ghost/saturation", view, drawing)
+    if len(histories) == 1:
+        history = histories[0]
+        known = [name for name in factors if name in history.names()]
+        drawing.panels += ["factors"][: len(known)]
+        curves += _factor_curves(history, known, view)
+        threshold = metric_curve(history, "ghost/threshold", view, "threshold", theme.palette(view).text, dash="dot")
+        curves += present([threshold])
+    add_curves(drawing, curves, view)
+    if len(histories) == 1:
+        drawing.traces += _woken_marks(histories[0], view, "ghost/saturation", None)
+        if "ghost/threshold" not in histories[0].names():
+            rules = read_rules(histories[0])
+            reference(drawing, f"{histories[0].run_id}/threshold", "threshold of the config", rules.threshold, view)
+    return drawing
+
+
+def _factor_curves(history: RunHistory, names: Sequence[str], view: View) -> list[Curve]:
+    """Diversity is logged by layer: its mean over layers; the other two are scalars."""
+    found: list[Curve | None] = []
+    for place, name in enumerate(names):
+        colour, dash = theme.line_style(place + 3, view)
+        word = name.split("/")[1].replace("_", " ")
+        values = history.arrays(name)[1]
+        if values.ndim == 2:
+            y = values.astype(np.float64).mean(1)
+            found.append(Curve(f"{history.run_id}/{name}/mean", f"{word}, mean of layers",
+                               history.x_values(name, view.x), y, colour, dash=dash, panel=1))  # fmt: skip
+        else:
+            found.append(metric_curve(history, name, view, word, colour, dash=dash, panel=1))
+    return present(found)
+
+
+@figure("Ghost", "Ghost vs Primary Learning", ("optim/lr/ghost*", "optim/grad_norm/ghost*", "ghost/contribution"))
+def ghost_vs_primary_learning(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Do the ghosts learn while the primary experts slow down?
+
+    Ghosts dashed, primary experts solid. From above: learning rates as the optimizer used them; gradient norms before
+    clipping; share of the output, summed over ghosts and over primary experts and averaged over layers. With inverse
+    coupling the ghosts' rate rises as the primary rate falls. A gradient without a contribution is a ghost that is
+    still finding its place.
+
+    Null values: rate, gradient and contribution of ghosts 0 while all are asleep.
+    """
+    drawing = Drawing()
+    history = next((one for one in histories if _ghost_groups(one) or "ghost/contribution" in one.names()), None)
+    if history is None:
+        return drawing
+    if len(histories) > 1:
+        drawing.note(f"run {run_label(history)}, the first of {len(histories)} that has these values")
+    curves: list[Curve] = []
+    for prefix, title in (("optim/lr/", "learning rate"), ("optim/grad_norm/", "gradient norm")):
+        found = _group_curves(history, prefix, view, len(drawing.panels))
+        if found:
+            drawing.panels.append(title)
+            curves += found
+    shares = _share_curves(history, view, len(drawing.panels))
+    if shares:
+        drawing.panels.append("share of the output")
+        curves += shares
+    add_curves(drawing, curves, view)
+    return drawing
+
+
+def _ghost_groups(history: RunHistory) -> list[str]:
+    return [name for name in history.matching("optim/") if name.rsplit("/", 1)[1].startswith("ghost")]
+
+
+def _group_curves(history: RunHistory, prefix: str, view: View, panel: int) -> list[Curve]:
+    names = history.matching(prefix)
+    if not any(name.removeprefix(prefix).startswith("ghost") for name in names):
+        return []
+    found = []
+    for place, name in enumerate(sorted(names, key=lambda name: (not name.startswith(f"{prefix}ghost"), name))):
+        word = name.removeprefix(prefix)
+        ghost = word.startswith("ghost")
+        colour = theme.line_style(place, view)[0]
+        found.append(metric_curve(history, name, view, word, colour, dash="dash" if ghost else "solid", panel=panel,
+                                  width=2.0 if ghost else 1.4, legend=panel == 0, group=word))  # fmt: skip
+    return present(found)
+
+
+def _share_curves(history: RunHistory, view: View, panel: int) -> list[Curve]:
+    contribution = history.arrays("ghost/contribution")[1]
+    if contribution.ndim != 3 or not len(contribution):
+        return []
+    ghosts = contribution.sum(2, dtype=np.float64).mean(1)
+    x = history.x_values("ghost/contribution", view.x)
+    names = (("all ghosts", ghosts, "dash", 0), ("all primary experts", 1 - ghosts, "solid", 2))
+    return [
+        Curve(f"{history.run_id}/share/{name}", name, x, y, theme.line_style(place, view)[0], dash=dash, panel=panel)
+        for name, y, dash, place in names
+    ]  # fmt: skip
+
+
+@figure("Ghost", "Activation Threshold Tuning", ("ghost/saturation",))
+def activation_threshold_tuning(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """What would another activation threshold have woken, and when?
+
+    Replayed from the logged saturation and loss improvement with the run's own rules (window, patience, plateau,
+    earliest step, ramp). Above: how many ghosts each threshold would have woken by now. Below: the step at which the
+    first one would have woken. The vertical lines are the threshold in use and the one being tried.
+
+    A woken ghost changes what follows, which a replay cannot know: after the first waking it shows what the log would
+    have triggered, not what the run would have become. Null value: no ghost at thresholds above every saturation.
+    """
+    drawing = Drawing(panels=["ghosts woken", "step of the first waking"])
+    history = first_with(histories, "ghost/saturation", drawing)
+    if history is None:
+        return drawing
+    rules = read_rules(history)
+    saturation = history.arrays("ghost/saturation")[1]
+    finite = saturation[np.isfinite(saturation)]
+    top = max(float(finite.max()) if finite.size else 0.0, rules.threshold, view.threshold or 0.0, 1e-6) * 1.1
+    grid = np.linspace(0, top, 121)
+    woken = [replay(history, rules, float(value)) for value in grid]
+    first = np.array([events[0].step if events else np.nan for events in woken], dtype=np.float64)
+    colours = theme.palette(view)
+    for panel, (name, values) in enumerate((("ghosts woken", [len(e) for e in woken]), ("first waking", first))):
+        drawing.traces.append({
+            "type": "scatter", "mode": "lines", "uid": f"{history.run_id}/replay/{panel}", "name": name, "x": grid,
+            "y": np.asarray(values, dtype=np.float64), "line": {"color": colours.lines[panel], "shape": "hv"},
+            "hovertemplate": f"%{{y:,}}<extra>{name}</extra>", **panel_axis(panel),
+        })  # fmt: skip
+    used = _present_threshold(history, rules.threshold)
+    _vertical(drawing, history, "in use", used, replay(history, rules, used), view)
+    if view.threshold is not None:
+        _vertical(drawing, history, "tried", view.threshold, replay(history, rules, view.threshold), view)
+    drawing.x_axis = {**x_axis(View(width_px=view.width_px), []), "title": {"text": "activation threshold"},
+                      "tickformat": ""}  # fmt: skip
+    drawing.log_y = False
+    return drawing
+
+
+def _present_threshold(history: RunHistory, configured: float) -> float:
+    logged = history.series("ghost/threshold")[1]
+    logged = logged[np.isfinite(logged)]
+    return float(logged[-1]) if logged.size else configured
+
+
+def _vertical(
+    drawing: Drawing, history: RunHistory, word: str, threshold: float, events: Sequence[Wake], view: View
+) -> None:
+    steps = [event.step for event in events]
+    colours = theme.palette(view)
+    colour = colours.alarm if word == "tried" else colours.muted
+    for panel, top in enumerate((max(len(events), 1), max(steps, default=1))):
+        drawing.traces.append({
+            "type": "scatter", "mode": "lines", "uid": f"{history.run_id}/{word}/{panel}", "name": f"threshold {word}",
+            "x": [threshold, threshold], "y": [0, float(top)], "line": {"color": colour, "dash": "dot"},
+            "showlegend": panel == 0, "hovertemplate": f"%{{x:.4g}}<extra>{word}</extra>", **panel_axis(panel),
+        })  # fmt: skip
+    said = ", ".join(f"layer {event.layer} at step {event.step:,}" for event in events[:6])
+    more = f" and {len(events) - 6} more" if len(events) > 6 else ""
+    drawing.note(f"threshold {word} {threshold:.4g}: {said + more if events else 'wakes none'}")

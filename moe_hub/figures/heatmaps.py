@@ -1,0 +1,96 @@
+"""Heatmaps: over steps, and of experts against experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from moe_hub.figures import theme
+from moe_hub.figures.axes import x_axis
+from moe_hub.figures.buckets import visible
+from moe_hub.figures.drawing import Drawing, Trace
+from moe_hub.figures.parts import chosen_layer, column_means, expert_name, first_with, primary_experts, row_at_end
+from moe_hub.figures.view import View
+from moe_hub.runs.history import RunHistory
+
+MOST_CELLS = 400_000
+MOST_COLUMNS = 500
+
+
+def heatmap_over_steps(drawing: Drawing, history: RunHistory, metric: str, view: View, values: np.ndarray) -> Trace:
+    """A heatmap trace of values (rows, lines) over the x axis; neighbouring rows are averaged where there are many."""
+    x = history.x_values(metric, view.x)
+    window = visible(x, view.x_range)
+    columns = max(2, min(MOST_COLUMNS, view.width_px, MOST_CELLS // max(1, values.shape[1])))
+    at, means, each = column_means(x[window], values[window], columns)
+    if view.log_x:
+        at, means = at[at > 0], means[at > 0]
+    if each > 1:
+        drawing.note(f"{window.stop - window.start:,} rows, shown as means of {each:,} neighbouring rows")
+    missing = int((~np.isfinite(means)).any(1).sum())
+    if missing:
+        drawing.note(f"{missing:,} columns hold values that are not finite")
+    drawing.x_axis = x_axis(view, [float(x[-1])])
+    drawing.layout["plot_bgcolor"] = theme.palette(view).missing
+    return {
+        "type": "heatmap", "uid": f"{history.run_id}/{metric}", "name": metric, "x": at,
+        "z": np.ascontiguousarray(np.where(np.isfinite(means), means, np.nan).T.astype(np.float32)),
+        "hoverongaps": False, "xaxis": "x", "yaxis": "y",
+    }  # fmt: skip
+
+
+def row_axis(drawing: Drawing, trace: Trace, rows: list[str], per_layer: int, view: View) -> None:
+    """Adds the heatmap with named rows, the first on top; where there are too many names, one per layer."""
+    every = 1 if len(rows) <= 24 else per_layer
+    every *= max(1, -(-len(rows) // every // 24))
+    trace["y"] = rows
+    drawing.traces.append(trace)
+    drawing.layout["yaxis"] = {
+        **theme.axis_style(view), "type": "category", "autorange": "reversed", "tickmode": "array",
+        "tickvals": rows[::every], "showgrid": False,
+    }  # fmt: skip
+
+
+def color_bar(title: str, view: View) -> dict[str, Any]:
+    """A colour bar that leaves the figure its width."""
+    narrow = view.width_px < theme.NARROW_PX
+    return {
+        "title": {"text": title, "side": "top", "font": {"size": 11}}, "thickness": 10 if narrow else 14,
+        "outlinewidth": 0, "tickfont": {"size": 10 if narrow else 11}, "len": 1.0,
+    }  # fmt: skip
+
+
+def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str, *, signed: bool) -> Drawing:
+    """Experts against experts in the chosen layer at one step; `signed` values lie between -1 and 1."""
+    drawing = Drawing()
+    history = first_with(histories, metric, drawing)
+    if history is None:
+        return drawing
+    layer = chosen_layer(history.arrays(metric)[1].shape[1], view, drawing)
+    values = row_at_end(history, metric, view, drawing)[layer]
+    experts = primary_experts(history, values.shape[1])
+    names = [expert_name(index, experts) for index in range(values.shape[1])]
+    short = [name.replace("expert ", "E").replace("ghost ", "G") for name in names] if len(names) > 8 else names
+    colours = theme.palette(view)
+    trace: Trace = {
+        "type": "heatmap", "uid": f"{history.run_id}/{metric}/square", "name": metric, "x": short, "y": short,
+        "z": np.where(np.isfinite(values), values, np.nan), "hoverongaps": False, "xgap": 1, "ygap": 1,
+        "colorscale": theme.color_scale(colours.diverging if signed else colours.sequential),
+        "zmin": -1 if signed else 0, "colorbar": color_bar(unit, view),
+        "hovertemplate": f"%{{y}} reads %{{x}}<br>{unit} %{{z:.4f}}<extra></extra>" if not signed
+        else f"%{{y}} and %{{x}}<br>{unit} %{{z:.4f}}<extra></extra>",
+    }  # fmt: skip
+    if signed:
+        trace["zmax"] = 1
+    if len(names) <= 8:
+        trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 11}}
+    drawing.traces.append(trace)
+    axis = {**theme.axis_style(view), "type": "category", "showgrid": False, "constrain": "domain"}
+    drawing.layout = {
+        "xaxis": {**axis, "title": {**axis["title"], "text": "is read" if not signed else ""}},
+        "yaxis": {**axis, "autorange": "reversed", "scaleanchor": "x",
+                  "title": {**axis["title"], "text": "reads" if not signed else ""}},
+    }  # fmt: skip
+    return drawing

@@ -1,0 +1,87 @@
+"""Runs side by side as tables: where their configs differ, and where their metrics ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moe_hub.figures.lines import run_label
+from moe_hub.runs.history import RunHistory
+
+_NOT_SETTINGS = frozenset({"schema_version", "version"})
+_FINAL_FIRST = (
+    "val/loss", "val/perplexity", "val/exact_match", "val/token_accuracy", "train/loss", "loss/total",
+    "time/tokens_per_s", "time/active_s", "time/cpu_s",
+)  # fmt: skip
+_NOT_FINAL = ("optim/", "event/", "system/")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column names, and rows of as many values; the first column names the row. None is an empty cell."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def flat_config(history: RunHistory) -> dict[str, Any]:
+    """The config as {dotted key: value}."""
+    return {key: value for key, value in _flat(history.config, "") if key.split(".")[0] not in _NOT_SETTINGS}
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return found
+
+
+def config_difference(histories: Sequence[RunHistory]) -> Table:
+    """A row for each config key whose value is not the same in all runs; None where a run has no such key."""
+    configs = [flat_config(history) for history in histories]
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    rows = []
+    for key in keys:
+        values = [config.get(key) for config in configs]
+        if any(value != values[0] or type(value) is not type(values[0]) for value in values):
+            rows.append((key, *values))
+    return Table(("setting", *(run_label(history) for history in histories)), tuple(rows))
+
+
+def final_metrics(histories: Sequence[RunHistory]) -> Table:
+    """A row per run: steps, state, and the last value of each scalar metric of the runs; for losses and perplexity on
+    held-out data also the best."""
+    names = _final_names(histories)
+    best = [name for name in names if name in ("val/loss", "val/exact_match")]
+    columns = ("run", "state", "steps", *names, *(f"{name} (best)" for name in best))
+    rows = []
+    for history in histories:
+        steps = history.snapshot.steps
+        state = history.status.state if history.status else None
+        last = [_last(history, name) for name in names]
+        extremes = [_best(history, name) for name in best]
+        rows.append((run_label(history), state, int(steps[-1]) if len(steps) else None, *last, *extremes))
+    return Table(columns, tuple(rows))
+
+
+def _final_names(histories: Sequence[RunHistory]) -> list[str]:
+    known = {name for history in histories for name, (_, values) in history.snapshot.columns.items()
+             if values.ndim == 1 and not name.startswith(_NOT_FINAL)}  # fmt: skip
+    first = [name for name in _FINAL_FIRST if name in known]
+    return first + sorted(known - set(first))
+
+
+def _last(history: RunHistory, name: str) -> float | None:
+    values = history.series(name)[1]
+    return float(values[-1]) if values.size else None
+
+
+def _best(history: RunHistory, name: str) -> float | None:
+    values = history.series(name)[1]
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return None
+    return float(values.min() if name == "val/loss" else values.max())
