@@ -208,11 +208,12 @@ def _judge_segments(case: _Case, source_text: str, answer: str) -> Verdict:
     given, valid, problem = read_steps(case.source, parts.get("reduction", ""), case.context)
     if case.trace.normal_form is None:
         return Verdict("divergent", "segments", None, None, case.trace, valid, dict.fromkeys(PHASES, False), problem)
+    named = parse_named(source_text) if case.named else to_named(case.source, case.context)
     phases = {
         "syntax": parts.get("syntax") == prefix_in_context(case.source, case.context),
         "reduction": not problem and tuple(given) == case.trace.terms[1:],
         "semantic": parts.get("semantic") == meaning(case.trace),
-        "pedagogical": parts.get("pedagogical") == explanation(parse_named(source_text), case.trace),
+        "pedagogical": parts.get("pedagogical") == explanation(named, case.trace),
     }
     value = parts.get("semantic", "").split(" is ")[0]
     verdict = _judge_term(case, "segments", case.trace.normal_form, value)

@@ -87,9 +87,14 @@ def reduce(
     term: Term, *, order: Literal["normal", "applicative"] = "normal", max_steps: int = MAX_STEPS,
     max_nodes: int = MAX_NODES,
 ) -> Trace:  # fmt: skip
-    """Reduces until a normal form, `max_steps` steps, or a term of more than `max_nodes` nodes (which is kept)."""
+    """Reduces until a normal form, `max_steps` steps, or a term of more than `max_nodes` nodes (which is kept).
+
+    A term that is too large from the start is not reduced at all: one step could square its size.
+    """
     take = step if order == "normal" else applicative_step
     terms = [term]
+    if size(term) > max_nodes and not is_normal(term):
+        return Trace((term,), "size cap")
     for _ in range(max_steps):
         following = take(terms[-1])
         if following is None:

@@ -14,7 +14,7 @@ from moe_hub.lambda_calculus.levels import LEVELS, Level, first_redex_is_linear,
 from moe_hub.lambda_calculus.named import ALPHABET, NamedTerm, named_tokens, with_names
 from moe_hub.lambda_calculus.named_reduction import step_captures, step_named, with_few_names
 from moe_hub.lambda_calculus.reduction import Trace, reduce
-from moe_hub.lambda_calculus.sampling import random_term
+from moe_hub.lambda_calculus.sampling import random_size, random_term
 from moe_hub.lambda_calculus.segments import segments
 from moe_hub.lambda_calculus.splits import SPLITS, Split, split_of_term
 from moe_hub.lambda_calculus.terms import Term, binder_depth, prefix
@@ -44,7 +44,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What to draw. Levels take turns over the indices; sizes are nodes, drawn evenly, terms uniform in each size.
+    """What to draw. Levels take turns over the indices; sizes are nodes, drawn as by `random_size`; in
+    each size terms are uniform.
 
     `max_tokens` bounds prompt and answer together, without <bos> and <eos>: a longer sample is drawn again, so none
     is ever cut. `min_binder_depth` and `max_binder_depth` bound the nesting of binders. `mixed`: level 6 applies
@@ -119,7 +120,8 @@ def draw_sample(settings: TaskSettings, split: Split | None, seed: int, index: i
 def _candidate(level: Level, settings: TaskSettings, rng: Random) -> Term:
     if level.church:
         return random_expression(rng, mixed=settings.mixed)
-    size = rng.randint(smallest_size(level, settings.min_size, settings.max_size), settings.max_size)
+    smallest = smallest_size(level, settings.min_size, settings.max_size)
+    size = random_size(rng, smallest, settings.max_size, settings.max_binder_depth)
     return random_term(rng, size, settings.max_binder_depth)
 
 

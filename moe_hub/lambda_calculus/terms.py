@@ -8,7 +8,6 @@ reaches past all binders is free: at depth d, index d + j is the j-th name of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TypeAlias
 
 Term: TypeAlias = "int | tuple[Term] | tuple[Term, Term]"
@@ -49,15 +48,6 @@ def is_closed(term: Term) -> bool:
     return free_width(term) == 0
 
 
-def largest_index(term: Term) -> int:
-    """The largest De Bruijn index in the term."""
-    if isinstance(term, int):
-        return term
-    if len(term) == 1:
-        return largest_index(term[0])
-    return max(largest_index(term[0]), largest_index(term[1]))
-
-
 def occurrences(term: Term, index: int = 0) -> int:
     """How often the variable `index` (counted from outside the term) occurs."""
     if isinstance(term, int):
@@ -87,19 +77,6 @@ def substitute(body: Term, argument: Term, depth: int = 0) -> Term:
     if len(body) == 1:
         return (substitute(body[0], argument, depth + 1),)
     return (substitute(body[0], argument, depth), substitute(body[1], argument, depth))
-
-
-def prefix_tokens(term: Term) -> Iterator[str]:
-    """Tokens of the prefix De Bruijn rendering of a closed term, or of an open one with bare indices."""
-    if isinstance(term, int):
-        yield str(term)
-    elif len(term) == 1:
-        yield ABSTRACTION
-        yield from prefix_tokens(term[0])
-    else:
-        yield APPLICATION
-        yield from prefix_tokens(term[0])
-        yield from prefix_tokens(term[1])
 
 
 def prefix(term: Term) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moe_hub.errors import DataError
 from moe_hub.lambda_calculus.judge import KINDS, judge
 from moe_hub.lambda_calculus.tasks import TaskSettings, make_sample
+from moe_hub.lambda_calculus.vocabulary import TOKENS
 
 OMEGA = "(λx.x x) (λx.x x)"
 
@@ -109,6 +112,21 @@ def test_unfinished_segments(sample):
     verdict = judge(sample.prompt, cut)
     assert verdict.kind == "not a term"
     assert verdict.phases == {"syntax": True, "reduction": True, "semantic": False, "pedagogical": False}
+
+
+def test_segments_of_a_prompt_in_prefix_form():
+    answer = "@ lam 0 lam 0 <red> lam 0 <sem> lam 0 <ped> at root put lam 0 for x 1 times ; normal after 1 steps"
+    assert judge("<syn> @ lam 0 lam 0 =", answer).right
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.lists(st.sampled_from([*TOKENS, ";", "@", "lam", "<red>", "<sem>"]), max_size=24).map(" ".join))
+def test_any_answer_gets_a_verdict(answer):
+    for prompt in (
+        "<syn> ( λ x . x ) λ y . y =", "<red> @ lam 0 lam 0 =", "<red> @ lam 0 lam 0 ;", "<sem> @ lam 0 lam 0 =",
+        "<red> ( λ x . x ) y =", OMEGA,
+    ):  # fmt: skip
+        assert judge(prompt, answer).kind in KINDS
 
 
 def test_segments_of_a_divergent_term():

@@ -145,6 +145,13 @@ def test_growing_term_meets_the_size_cap():
     assert trace.normal_form is None
 
 
+def test_a_term_too_large_from_the_start():
+    large = church.numeral(200)
+    assert reduce(large).normal_form == large, "a normal form is one at any size"
+    trace = reduce((church.I, large))
+    assert (trace.outcome, trace.steps) == ("size cap", 0)
+
+
 def test_a_normal_form_on_the_last_allowed_step_counts():
     term = parse("(λx.x) (λx.x)")
     assert reduce(term, max_steps=1).outcome == "normal"

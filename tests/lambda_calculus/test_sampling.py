@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from moe_hub.lambda_calculus.sampling import count, random_term, unrank
+from moe_hub.lambda_calculus.sampling import ENOUGH_TERMS, count, random_size, random_term, unrank
 from moe_hub.lambda_calculus.terms import binder_depth, is_closed, prefix, size
 
 
@@ -66,6 +66,19 @@ def test_draws_of_large_terms():
         assert size(term) == 30
         assert is_closed(term)
     assert len({prefix(random_term(rng, 20)) for _ in range(200)}) == 200
+
+
+def test_sizes_are_drawn_evenly_but_for_those_with_few_terms():
+    rng, draws = Random(4), 30000
+    seen = Counter(random_size(rng, 5, 13) for _ in range(draws))
+    weights = {nodes: min(count(nodes), ENOUGH_TERMS) for nodes in range(5, 14)}
+    expected = {nodes: draws * weight / sum(weights.values()) for nodes, weight in weights.items()}
+    chi_square = sum((seen[nodes] - number) ** 2 / number for nodes, number in expected.items())
+    assert chi_square < 26, "99.9 % quantile for 8 degrees of freedom"
+    assert weights[5] == 13
+    assert weights[10] == weights[13] == ENOUGH_TERMS
+    with pytest.raises(ValueError, match="no closed term"):
+        random_size(rng, 1, 1)
 
 
 def test_no_term_of_that_size():
