@@ -132,16 +132,18 @@
       const number = Number(text);
       return [noUpdate(), text === "" || Number.isNaN(number) ? noUpdate() : number];
     },
-    requestLaunch: (clicks, assessment, launching) => {
-      if (!clicks || launching || !assessment || !assessment.valid) return noUpdate();
-      return { id: hub.uuid(), action: "start" };
+    requestLaunch: (start, queue, assessment, launching) => {
+      if (!(start || queue) || launching || !assessment || !assessment.valid) return noUpdate();
+      const pressed = window.dash_clientside.callback_context.triggered_id;
+      return { id: hub.uuid(), action: pressed === "queue-button" ? "queue" : "start" };
     },
     launchable: (assessment, launching) => {
       markErrors((assessment && assessment.errors) || {});
-      return !(assessment && assessment.valid) || Boolean(launching);
+      const blocked = !(assessment && assessment.valid) || Boolean(launching);
+      return [blocked, blocked];
     },
     focusLaunched: (progress) => {
-      if (progress && progress.run_id && progress.run_id !== state.focus) hub.runs.pick(progress.run_id, true);
+      if (progress && progress.run_id && progress.stage === "starting" && progress.run_id !== state.focus) hub.runs.pick(progress.run_id, true);
       hub.live.now();
       return noUpdate();
     },

@@ -181,9 +181,34 @@
       const there = new Set(answer.order);
       for (const id of state.runs.keys()) if (!there.has(id)) state.runs.delete(id);
     }
+    if (answer.queue) queue(answer.queue);
     follow();
     draw();
     actions();
+  }
+
+  function queue({ waiting, worked }) {
+    const host = document.getElementById("run-queue");
+    host.hidden = !waiting.length;
+    if (!waiting.length) return host.replaceChildren();
+    const change = (action, run) => async () => {
+      try {
+        await hub.post("api/queue", { action, run: run || "" });
+        message("");
+        hub.live.now();
+      } catch (error) {
+        message(error.message);
+      }
+    };
+    const button = (action, name, icon, id, title, blocked) => el("button", { type: "button", class: "icon-button small", "aria-label": `${name} ${title}`, title: name, disabled: blocked, onclick: change(action, id) }, hub.icon(icon));
+    host.replaceChildren(
+      el("div", { class: "queue-head" }, el("h3", {}, "Queue"), el("span", { class: "note" }, worked ? "begins when no other run is alive" : "nobody works on it"),
+        worked ? null : el("button", { type: "button", class: "button small", onclick: change("start") }, "Start the queue")),
+      el("ol", {}, waiting.map((id, index) => {
+        const title = hub.runTitle(state.runs.get(id) || { id });
+        return el("li", {}, el("span", { class: "queue-place" }, `${index + 1}`), el("button", { type: "button", class: "run-name", title: id, onclick: () => pick(id, true) }, title),
+          button("up", "Move up", "up", id, title, index === 0), button("down", "Move down", "down", id, title, index === waiting.length - 1), button("remove", "Remove from the queue", "close", id, title, false));
+      })));
   }
 
   function follow() {

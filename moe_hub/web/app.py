@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,7 +14,8 @@ import dash
 from dash import Dash
 from flask import Flask, Request, Response
 
-from moe_hub.errors import ConfigError
+from moe_hub import launch
+from moe_hub.errors import ConfigError, MoeHubError
 from moe_hub.web import background, layout
 from moe_hub.web.callbacks import register_callbacks
 from moe_hub.web.compression import Compressor
@@ -60,7 +63,14 @@ def create_dashboard(
         refuse=refuse,
     )
     guard_views(flask_app, set(flask_app.view_functions) - before, gate)
+    threading.Thread(target=_reconcile, args=[workbench.runs_dir], name="reconcile", daemon=True).start()
     return app
+
+
+def _reconcile(runs_dir: Path) -> None:
+    """Writes down which runs ended without a word; the page shows the same states before and after."""
+    with contextlib.suppress(MoeHubError, OSError):
+        launch.reconcile(runs_dir)
 
 
 def assets_folder() -> Path:

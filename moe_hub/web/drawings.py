@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from moe_hub.figures import registry, serve
+from moe_hub.figures.csv_rows import figure_csv
 from moe_hub.figures.registry import View
 from moe_hub.runs.history import RunHistory
 from moe_hub.web.histories import Histories
@@ -65,45 +62,9 @@ class Drawings:
             for spec in registry.available(self._histories(run_ids))
         ]
 
-    def csv(self, key: str, run_ids: Sequence[str], view: View) -> str:
-        """What the figure draws as a table: one line a point."""
-        figure = registry.compose(key, self._histories(run_ids), view)
-        out = io.StringIO()
-        writer = csv.writer(out)
-        writer.writerow(["trace", "x", "y", "z"])
-        for trace in figure["data"]:
-            writer.writerows(_points(trace))
-        return out.getvalue()
+    def csv(self, key: str, run_ids: Sequence[str], view: View) -> Iterator[bytes]:
+        """All rows behind a figure as CSV, in pieces."""
+        return figure_csv(key, self._histories(run_ids), view)
 
     def _histories(self, run_ids: Sequence[str]) -> list[RunHistory]:
         return self.histories.of_all(list(run_ids)[:MOST_RUNS])
-
-
-def _points(trace: dict[str, Any]) -> list[list[Any]]:
-    name = safe_cell(str(trace.get("name") or ""))
-    x, y, z = (_column(trace.get(axis)) for axis in ("x", "y", "z"))
-    if z is not None and z.ndim == 2:  # a heatmap: one line a cell
-        return [
-            [name, _at(x, column), _at(y, row), z[row, column]]
-            for row in range(z.shape[0])
-            for column in range(z.shape[1])
-        ]
-    columns = (x, y, z)
-    length = max((len(column) for column in columns if column is not None), default=0)
-    return [[name, *(_at(column, index) for column in columns)] for index in range(length)]
-
-
-def _column(values: Any) -> np.ndarray[Any, Any] | None:
-    return None if values is None else np.asarray(values)
-
-
-def _at(column: np.ndarray[Any, Any] | None, index: int) -> Any:
-    if column is None or index >= len(column):
-        return ""
-    value = column[index]
-    return safe_cell(value) if isinstance(value, str) else value
-
-
-def safe_cell(text: str) -> str:
-    """Text that a spreadsheet does not run as a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text

@@ -11,7 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from moe_hub import launch
 from moe_hub.errors import RunError
+from moe_hub.runs.queue import RunQueue
 from moe_hub.runs.status import LIVE_STATES, STATUS_FILE
 from moe_hub.runs.store import CONFIG_FILE, NOTES_FILE, RunStore, RunSummary, summarize
 
@@ -26,6 +28,7 @@ class RunIndex:
 
     def __init__(self, store: RunStore) -> None:
         self.store = store
+        self.queue = RunQueue(store.runs_dir)
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Stamp, RunSummary]] = {}
         self._looked_at = -math.inf
@@ -33,6 +36,8 @@ class RunIndex:
         self._revisions: dict[str, int] = {}
         self._revision = 0
         self._order_revision = 0
+        self._queue: dict[str, Any] = {"waiting": [], "worked": False}
+        self._queue_revision = 0
         self._epoch = secrets.token_hex(4)  # a version of another process means nothing here
 
     def rows(self) -> list[dict[str, Any]]:
@@ -42,7 +47,10 @@ class RunIndex:
             return list(self._rows.values())
 
     def changes(self, version: str) -> dict[str, Any] | None:
-        """What is new since a version: {"v", "rows" changed, "order" of all ids if any came or went}; None: nothing."""
+        """What is new since a version: {"v", "rows" that changed, "order" of all ids, "queue"}; None where nothing is.
+
+        The order is there where a run came or went; the queue, ids in order and whether it is worked, where it changed.
+        """
         with self._lock:
             self._look()
             epoch, _, number = version.partition(":")
@@ -55,6 +63,8 @@ class RunIndex:
             }
             if self._order_revision > since:
                 answer["order"] = list(self._rows)
+            if self._queue_revision > since:
+                answer["queue"] = self._queue
             return answer
 
     def known(self, run_ids: Sequence[str]) -> list[str]:
@@ -74,15 +84,23 @@ class RunIndex:
         rows = {run_id: _row(summary) for run_id, summary in summaries.items() if summary is not None}
         changed = [run_id for run_id, row in rows.items() if row != self._rows.get(run_id)]
         moved = list(rows) != list(self._rows)
-        if changed or moved:
+        queue = self._look_at_queue(rows)
+        if changed or moved or queue != self._queue:
             self._revision += 1
             self._revisions.update(dict.fromkeys(changed, self._revision))
+        if queue != self._queue:
+            self._queue, self._queue_revision = queue, self._revision
         if moved:
             self._order_revision = self._revision
             self._revisions = {run_id: self._revisions[run_id] for run_id in rows}
             self._known = {run_id: self._known[run_id] for run_id in rows}
         self._rows = rows
         self._looked_at = time.monotonic()
+
+    def _look_at_queue(self, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        if not any(row["state"] == "queued" for row in rows.values()):
+            return {"waiting": [], "worked": False}
+        return {"waiting": list(self.queue.waiting()), "worked": launch.is_worked(self.store.runs_dir)}
 
     def _summary(self, run_id: str) -> RunSummary | None:
         stamp = self._stamp(run_id)

@@ -61,7 +61,9 @@ def test_only_what_an_architecture_reads_is_shown(name: str) -> None:
 
 
 def test_what_is_hidden_goes_back_to_its_default_and_cannot_be_wrong() -> None:
-    result = assess(form(model__architecture="hgnn", train__mode="standard", model__geometric__max_angle_rad="99"), BASE)
+    result = assess(
+        form(model__architecture="hgnn", train__mode="standard", model__geometric__max_angle_rad="99"), BASE
+    )
     assert result.valid
     assert result.config is not None
     assert not result.config.train.lambda_cognitive.enabled
@@ -73,7 +75,11 @@ def test_what_is_hidden_goes_back_to_its_default_and_cannot_be_wrong() -> None:
         {},
         {"model__num_experts": "8", "train__learning_rate": "2e-4", "data__levels": "2, 4"},
         {"model__architecture": "dense", "train__mode": "standard", "train__epochs": "3"},
-        {"data__source": "file", "data__path": "it's; $(rm -rf x) \"q\"/ü.jsonl"},
+        {
+            "data__source": "file",
+            "data__path": 'it\'s; $(rm -rf x) "q"/ü.jsonl',
+            "train__lambda_cognitive__enabled": False,
+        },
     ],
 )
 def test_the_command_pastes_into_a_shell_and_gives_the_same_config(

@@ -87,9 +87,7 @@ def test_every_route_asks_authorize(tmp_path: Path) -> None:
         return False
 
     before = dict(host.view_functions)
-    create_dashboard(
-        host, url_base_path="/moe/", runs_dir=tmp_path / "r", data_dir=tmp_path / "d", authorize=authorize
-    )
+    create_dashboard(host, url_base_path="/moe/", runs_dir=tmp_path / "r", data_dir=tmp_path / "d", authorize=authorize)
     assert all(host.view_functions[name] is view for name, view in before.items())
     client = host.test_client()
     assert client.get("/own").data == b"own page"

@@ -80,5 +80,3 @@ def test_the_form_is_checked_again_on_the_server(page: Any) -> None:
     assert launching.form_config(presets, "geometric_lambda", raw) == load_config(preset="geometric_lambda")
     with pytest.raises(ConfigError, match="1 to 64"):
         launching.form_config(presets, "geometric_lambda", {**raw, "model.num_experts": "0"})
-
-

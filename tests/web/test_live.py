@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,7 +95,7 @@ def test_a_wrong_view_is_an_error_for_people(page: Any, finished_run: RunDirecto
 def test_figure_data_as_csv(page: Any, finished_run: RunDirectory) -> None:
     answer = page.client.get("/api/figure.csv", query_string={"runs": finished_run.run_id, "figure": "training-loss"})
     lines = answer.data.decode().splitlines()
-    assert lines[0] == "trace,x,y,z"
+    assert lines[0].startswith("run,step,time,tokens,train/loss")
     assert len(lines) > 60
     assert "attachment" in answer.headers["Content-Disposition"]
 
@@ -132,15 +132,16 @@ def test_a_nan_is_sent_as_text(page: Any, finished_run: RunDirectory) -> None:
     assert row["metrics"]["train/loss"] in ("NaN", None)
 
 
-def test_two_hundred_runs_are_listed_quickly(page: Any, tmp_path: Path) -> None:
-    for index in range(200):
-        write_run(page.runs_dir, 1, name=f"r{index}")
+def test_two_hundred_runs_are_listed_quickly(page: Any) -> None:
+    run = write_run(page.runs_dir, 1)
+    for index in range(199):
+        shutil.copytree(run.path, page.runs_dir / f"20261124-1{index:05d}-copy-{index:04x}")
     first = ask(page)
     assert len(first["runs"]["rows"]) == 200
     durations = []
-    for _ in range(5):
+    for _ in range(3):
         time.sleep(0.51)  # so that the disk is looked at again
         begin = time.perf_counter()
         assert ask(page, runs_v=first["runs"]["v"]) == 0
         durations.append(time.perf_counter() - begin)
-    assert sorted(durations)[2] < 0.1
+    assert sorted(durations)[1] < 0.1

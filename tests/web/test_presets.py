@@ -43,7 +43,9 @@ def test_a_preset_that_is_not_valid_is_not_saved(page: Any) -> None:
     assert answer.status_code == 400
     assert "1 to 64" in answer.get_json()["error"]
     assert change(page, action="import", name="bad", text="model: {num_expert: 3}").get_json()["error"]
-    assert "did you mean" in change(page, action="import", name="bad", text="model: {num_expert: 3}").get_json()["error"]
+    assert (
+        "did you mean" in change(page, action="import", name="bad", text="model: {num_expert: 3}").get_json()["error"]
+    )
     assert not (page.data_dir / "presets" / "bad.yaml").exists()
 
 

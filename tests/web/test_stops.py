@@ -33,7 +33,7 @@ def test_a_deaf_trainer_is_killed_and_each_stage_is_shown(page: Any, start_fake:
 
     wait_for(gone)
     assert seen[:2] == ["requested", "terminated"]
-    assert run.state() == "stopped"
+    wait_for(lambda: run.state() == "stopped")
 
 
 def test_a_new_server_goes_on_with_a_stop(page: Any, start_fake: Callable[..., RunDirectory]) -> None:

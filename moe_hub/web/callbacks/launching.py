@@ -16,6 +16,7 @@ from dash import ClientsideFunction, Dash, Input, Output, State
 from moe_hub import launch
 from moe_hub.config import Config
 from moe_hub.errors import ConfigError, MoeHubError
+from moe_hub.runs.queue import RunQueue
 from moe_hub.runs.status import FINAL_STATES
 from moe_hub.runs.store import RunStore
 from moe_hub.web import ids
@@ -38,6 +39,7 @@ def register(app: Dash, workbench: Workbench, manager: Any) -> None:
         ClientsideFunction("moeHub", "requestLaunch"),
         Output(ids.LAUNCH_REQUEST, "data"),
         Input(ids.START, "n_clicks"),
+        Input(ids.QUEUE, "n_clicks"),
         State(ids.ASSESSMENT, "data"),
         State(ids.LAUNCHING, "data"),
         prevent_initial_call=True,
@@ -45,6 +47,7 @@ def register(app: Dash, workbench: Workbench, manager: Any) -> None:
     app.clientside_callback(
         ClientsideFunction("moeHub", "launchable"),
         Output(ids.START, "disabled"),
+        Output(ids.QUEUE, "disabled"),
         Input(ids.ASSESSMENT, "data"),
         Input(ids.LAUNCHING, "data"),
     )
@@ -76,7 +79,10 @@ def register(app: Dash, workbench: Workbench, manager: Any) -> None:
         if not request:
             return ""
         try:
-            return start_and_report(runs_dir, form_config(presets, preset, values), set_progress)
+            config = form_config(presets, preset, values)
+            if request.get("action") == "queue":
+                return queue_and_report(runs_dir, config, set_progress)
+            return start_and_report(runs_dir, config, set_progress)
         except MoeHubError as error:
             return str(error)
         except Exception as error:  # its traceback would go to the page, with paths
@@ -90,6 +96,16 @@ def form_config(presets: PresetStore, preset: str | None, values: dict[str, Any]
     if result.config is not None and not result.errors:
         return result.config
     raise ConfigError("; ".join(f"{path}: {message}" for path, message in result.errors.items()))
+
+
+def queue_and_report(runs_dir: Path, config: Config, report: Report) -> str:
+    """Puts the config at the end of the queue, frozen as it is now, and says at which place it stands."""
+    run_id = launch.enqueue(runs_dir, config)
+    report({"run_id": run_id, "stage": "queued"})
+    waiting = RunQueue(runs_dir).waiting()
+    if run_id not in waiting:
+        return "Nothing was waiting, so it starts now."
+    return f"Queued: number {waiting.index(run_id) + 1} of {len(waiting)}."
 
 
 def start_and_report(runs_dir: Path, config: Config, report: Report, *, timeout_s: float = FIRST_STEP_TIMEOUT_S) -> str:

@@ -18,6 +18,7 @@ def panel() -> Any:
             html.Label("Search runs", htmlFor="run-search", className="visually-hidden"),
             dbc.Input(id="run-search", type="search", placeholder="Search name, tag, state", autocomplete="off"),
             html.Div(id="run-actions", className="run-actions"),
+            html.Div(id="run-queue", className="run-queue", hidden=True),
             html.Div(id=ids.RUN_TABLE, className="run-table"),
             html.Div(id="run-undo", className="undo", role="status"),
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import flask
@@ -54,7 +55,7 @@ def raw_json(content: bytes) -> Response:
     return Response(content, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
 
-def download(content: str | bytes, name: str, mimetype: str) -> Response:
+def download(content: str | bytes | Iterator[bytes], name: str, mimetype: str) -> Response:
     """A file for the person to keep."""
     quoted = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
     return Response(

@@ -6,6 +6,7 @@ from typing import Any
 
 import flask
 
+from moe_hub import launch
 from moe_hub.errors import RunError
 from moe_hub.web.routes.asked import download, json_answer, json_body, text_of
 from moe_hub.web.workbench import Workbench
@@ -35,6 +36,16 @@ def routes(workbench: Workbench) -> list[Any]:
         workbench.index.forget()
         return json_answer({"run": run_id})
 
+    def queue() -> flask.Response:
+        body = json_body()
+        action = text_of(body, "action")
+        if action == "start":
+            launch.start_queue(workbench.runs_dir)
+        else:
+            _change_queue(workbench, text_of(body, "run"), action)
+        workbench.index.forget()
+        return json_answer({"action": action})
+
     def config(run_id: str) -> flask.Response:
         run = store.open(run_id)
         return download((run.path / "config.yaml").read_bytes(), f"{run_id}.yaml", "application/yaml")
@@ -44,9 +55,21 @@ def routes(workbench: Workbench) -> list[Any]:
 
     return [
         ("api/runs", change, "POST"),
+        ("api/queue", queue, "POST"),
         ("api/runs/<run_id>/config.yaml", config, "GET"),
         ("api/runs/<run_id>/log", log, "GET"),
     ]
+
+
+def _change_queue(workbench: Workbench, run_id: str, action: str) -> None:
+    queue = workbench.index.queue
+    waiting = queue.waiting()
+    if action == "remove":
+        queue.remove(run_id)
+    elif action in ("up", "down") and run_id in waiting:
+        queue.move(run_id, waiting.index(run_id) + (1 if action == "down" else -1))
+    else:
+        raise RunError(f"queue action {action!r} for {run_id!r}: allowed are up, down, remove for a waiting run, start")
 
 
 def _tags(body: dict[str, Any]) -> list[str]:
