@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import orjson
 
 LARGEST_FILE = 16 << 20  # bytes of a file that is read whole: config, status, notes, requests
@@ -27,15 +26,13 @@ def plain(value: Any) -> Any:
     """
     if value is None or isinstance(value, str | bool | int):
         return value
-    if isinstance(value, float | np.floating):
+    if isinstance(value, float):
         return _number(float(value))
-    if isinstance(value, np.bool_ | np.integer):
-        return value.item()
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # an array or a tensor
+    if hasattr(value, "tolist"):  # an array, a tensor, or a scalar of either
         return plain(value.tolist())
     raise TypeError(f"{type(value).__name__} is not a number, text, mapping or array")
 
@@ -58,8 +55,16 @@ def to_json(values: Mapping[str, Any], *, indent: bool = False) -> bytes:
 def _quick(value: Any) -> Any:
     if type(value) is float:
         return value if math.isfinite(value) else _number(value)
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.dtype.itemsize in (4, 8):
-        return np.ascontiguousarray(value) if value.ndim and np.isfinite(value).all() else plain(value)
+    if type(value).__module__ == "numpy":
+        return _quick_array(value)
+    return plain(value)
+
+
+def _quick_array(value: Any) -> Any:
+    import numpy as np  # here: the starter of a trainer reads and writes a status, and is to begin at once
+
+    if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f" and value.dtype.itemsize in (4, 8):
+        return np.ascontiguousarray(value) if np.isfinite(value).all() else plain(value)
     return plain(value)
 
 

@@ -125,9 +125,9 @@ class RunDirectory:
         return [folder / name for name in sorted(names) if _CHECKPOINT.fullmatch(name)]
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the run for one writer; raises `RunError` at once where another process holds it."""
-        lock = file_lock(self.path / LOCK_FILE, timeout_s=0)
+    def lock(self, patience_s: float = 0.0) -> Iterator[None]:
+        """Holds the run for one writer; raises `RunError` where another process still does after `patience_s`."""
+        lock = file_lock(self.path / LOCK_FILE, timeout_s=patience_s)
         if not self.path.is_dir():  # the lock would make the folder
             raise RunError(f"run {self.run_id} is not in {self.path.parent}; list the runs to see their ids")
         try:
