@@ -96,5 +96,13 @@ class TrainConfig(Section):
     checkpoint_every: int = option(200, "Checkpoint every", "Steps between checkpoints.", unit="steps", ge=1)
     keep_checkpoints: int = option(3, "Keep checkpoints", "Newest checkpoints kept; the best is kept too.", ge=1)
     compile: bool = option(False, "torch.compile", "28 to 42 s to start, 4 to 10 % faster on a CPU.", advanced=True)
+    loss_chunk_tokens: int = option(
+        0,
+        "Loss chunk",
+        "Computes the loss this many tokens at a time: less memory with a large vocabulary, more time. 0: all at once.",
+        unit="tokens",
+        ge=0,
+        advanced=True,
+    )
     loss_weights: LossWeightsConfig = LossWeightsConfig()
     lambda_cognitive: LambdaCognitiveConfig = LambdaCognitiveConfig()

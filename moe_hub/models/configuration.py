@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from moe_hub.config import ModelConfig
+from moe_hub.model_config import ModelConfig
 
 
 class MoeHubConfig(PretrainedConfig):  # type: ignore[misc]
@@ -36,7 +36,7 @@ class MoeHubConfig(PretrainedConfig):  # type: ignore[misc]
         self.num_attention_heads = self.model["num_heads"]
         self.max_position_embeddings = self.model["max_seq_len"]
         kwargs.setdefault("tie_word_embeddings", False)  # one tensor serves both ends, so there is nothing to tie
-        kwargs.setdefault("use_cache", False)
+        kwargs.setdefault("use_cache", True)
         super().__init__(**kwargs)
 
     @property

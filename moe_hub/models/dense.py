@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from moe_hub.config import ModelConfig
+from moe_hub.model_config import ModelConfig
 from moe_hub.models.layer import ExpertLayer
 
 
 class DenseLayer(ExpertLayer):
     """y = x + D(x); `num_experts` is not read."""
 
-    def __init__(self, settings: ModelConfig) -> None:
-        super().__init__(settings, 1, coupled=False, rotated=False)
+    def __init__(self, settings: ModelConfig, index: int) -> None:
+        super().__init__(settings, index, 1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from moe_hub.config import ModelConfig
+from moe_hub.model_config import ModelConfig
+from moe_hub.models.coupling import HypergraphCoupling
 from moe_hub.models.layer import ExpertLayer
 
 
 class HgnnLayer(ExpertLayer):
     """y = x + sum_e pi_e(x) C(D)_e."""
 
-    def __init__(self, settings: ModelConfig) -> None:
-        super().__init__(settings, settings.num_experts, coupled=True, rotated=False)
+    def __init__(self, settings: ModelConfig, index: int) -> None:
+        super().__init__(settings, index, settings.num_experts, coupling=HypergraphCoupling)

@@ -2,107 +2,220 @@
 
     y = x + sum_e pi_e(x) C(D)_e        D_e = the delta of expert e, C = coupling, pi = readout
 
-Legend: E experts, B batch, T time, N = B x T tokens, D d_model, P rotation dims.
+Legend: E experts, A awake ghosts, B batch, T time, N = B x T tokens, D d_model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_hub.config import ModelConfig
-from moe_hub.models.coupling import HypergraphCoupling
-from moe_hub.models.expert import Context, StackedAttention, StackedFeedForward, norm
-from moe_hub.models.measures import sample_tokens
-from moe_hub.models.rotation import fold_givens, rotate_by_phase
-from moe_hub.models.router import SoftGate
+from moe_hub.architectures import coupling_rounds
+from moe_hub.model_config import ModelConfig
+from moe_hub.models import measures
+from moe_hub.models.attention import SAMPLE, Context, StackedAttention, attention
+from moe_hub.models.base import Layer, Record, Terms
+from moe_hub.models.coupling import AwakeGhosts, Coupling, HypergraphCoupling
+from moe_hub.models.expert import ExpertSettings, ExpertWeights, StackedFeedForward, expert_deltas
+from moe_hub.models.ghost_experts import Ghosts
+from moe_hub.models.pointwise import norm
+from moe_hub.models.record import GhostRecord, LayerRecord, at_least_fp32, weighed
+from moe_hub.models.rotation import build_rotation
+from moe_hub.models.router import SoftGate, ghost_shares
 
 
-@dataclass(frozen=True)
-class LayerRecord:
-    """What a layer leaves for measurement: sampled deltas, sampled contributions, and the gate (None: mean)."""
+class ExpertLayer(Layer):
+    """A layer of E experts that all see every token; the arguments switch the parts of an architecture on.
 
-    delta_END: Tensor
-    contribution_END: Tensor
-    gate_NE: Tensor | None
+    `shared` experts have one set of weights, and a rotation each that begins at a base angle of 2 pi e / E;
+    `orthonormal` ones begin with input weights whose columns are. `index` is the layer's place, from 0.
+    """
 
-
-class ExpertLayer(nn.Module):
-    """A layer of `num_experts` experts; `coupled` and `rotated` switch the parts of an architecture on."""
-
-    def __init__(self, settings: ModelConfig, num_experts: int, *, coupled: bool, rotated: bool) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        settings: ModelConfig,
+        index: int,
+        num_experts: int,
+        *,
+        coupling: Callable[[ModelConfig, int, float], Coupling] | None = None,
+        rotated: bool = False,
+        shared: bool = False,
+        orthonormal: bool = False,
+    ) -> None:
+        super().__init__(index, num_experts)
         d_model = settings.d_model
-        self.scope = settings.scope
-        self.num_experts = num_experts
-        self.dropout = settings.dropout
+        self.in_training = ExpertSettings(settings.num_heads, settings.rope_base, settings.dropout)
+        self.in_evaluation = ExpertSettings(settings.num_heads, settings.rope_base, 0.0)
+        self.blocks = settings.scope == "block"
         out_std = 0.02 / (2 * settings.num_layers) ** 0.5
-        attention_stack = num_experts if self.scope == "block" else 1
-        self.attention = StackedAttention(attention_stack, d_model, settings.num_heads, out_std, settings.dropout)
-        self.feed_forward = StackedFeedForward(num_experts, d_model, out_std, settings.dropout)
-        several = num_experts > 1
-        self.gate = SoftGate(num_experts, d_model) if several and settings.readout == "gate" else None
-        rounds = settings.coupling.num_layers if coupled and several and settings.coupling.scale > 0 else 0
-        self.coupling = nn.ModuleList(
-            HypergraphCoupling(settings.coupling, num_experts, d_model, out_std) for _ in range(rounds)
-        )
-        self.theta_EP = nn.Parameter(torch.zeros(num_experts, settings.geometric.rotation_dims)) if rotated else None
+        stack = 1 if shared else num_experts
+        if self.blocks:
+            self.attention = StackedAttention(stack, d_model, out_std, orthonormal=orthonormal)
+        else:
+            self.shared_attention = StackedAttention(1, d_model, out_std)
+        self.feed_forward = StackedFeedForward(stack, d_model, out_std, orthonormal=orthonormal)
+        gated = num_experts > 1 and settings.readout == "gate"
+        self.gate = SoftGate(num_experts, d_model) if gated else None
+        rounds = coupling_rounds(settings) if coupling is not None else 0
+        built = [coupling(settings, num_experts, out_std) for _ in range(rounds)] if coupling is not None else []
+        self.coupling = nn.ModuleList(built)
+        base_E = torch.arange(num_experts) * (2 * torch.pi / num_experts) if shared else None
+        if rotated:
+            self.rotation = build_rotation(settings, num_experts, base_E)
+        if settings.num_ghosts:
+            self.ghosts = Ghosts(settings, index, rotated=rotated, rounds=rounds)
 
-    def reset_parameters(self) -> None:
-        """No rotation at the start."""
-        if self.theta_EP is not None:
-            nn.init.zeros_(self.theta_EP)
+    @property
+    def rounds(self) -> list[Coupling]:
+        """The message passing rounds."""
+        return [coupling for coupling in self.coupling if isinstance(coupling, Coupling)]
 
     def forward(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, LayerRecord]:
-        x_BTD, delta_END, gate_in_BTD = self._deltas(x_BTD, context)
-        coupled_END = delta_END
-        for coupling in self.coupling:
-            coupled_END = coupling(coupled_END)
-        coupled_END = F.dropout(coupled_END, self.dropout, self.training)
-        gate_NE = self.gate(gate_in_BTD.flatten(0, 1)) if self.gate is not None else None
-        contribution_END = self._weigh(coupled_END, gate_NE)
-        y_BTD = x_BTD + contribution_END.sum(0).view_as(x_BTD)
-        return y_BTD, LayerRecord(delta_END, contribution_END, gate_NE)
-
-    def hyperedge_weights(self) -> Tensor | None:
-        """Weights (H,) of the first coupling; None where nothing is coupled."""
-        for coupling in self.coupling:
-            if isinstance(coupling, HypergraphCoupling) and coupling.edges:
-                return coupling.edge_weights()
-        return None
-
-    def _deltas(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """The stream after any shared part, the experts' deltas, and the input of the gate."""
+        options = self.in_training if self.training else self.in_evaluation
         seen_BTD = norm(x_BTD)
-        turned_BTD = self._turn(seen_BTD, context)
-        if self.scope == "block":
-            u_END = self.attention(turned_BTD, self._fold(self.attention.qkv_EOD), context)
-            inner_END = norm(x_BTD.flatten(0, 1) + u_END)
-            inner_END = self._turn(inner_END.view(-1, *x_BTD.shape), context).flatten(1, 2)
-            out_END = self.feed_forward(inner_END, self._fold(self.feed_forward.w1_EFD))
-            return x_BTD, u_END + out_END, seen_BTD
-        x_BTD = x_BTD + self.attention(seen_BTD, self.attention.qkv_EOD, context).view_as(x_BTD)
-        seen_BTD = norm(x_BTD)
-        inner_END = self._turn(seen_BTD, context).flatten(0, 1).expand(self.num_experts, -1, -1)
-        return x_BTD, self.feed_forward(inner_END, self._fold(self.feed_forward.w1_EFD)), seen_BTD
+        if not self.blocks:
+            x_BTD = x_BTD + self._shared_attention(seen_BTD, context, options).view_as(x_BTD)
+            seen_BTD = norm(x_BTD)
+        delta_END = expert_deltas(x_BTD, seen_BTD, self.weights(), context, self.index, options)
+        awake = self.ghosts.awake() if self.ghosts is not None else ()
+        ghost_AND = None
+        if self.ghosts is not None and awake:
+            ghost_AND = self.ghosts.deltas(x_BTD, seen_BTD, context, options, awake)
+        coupled_END, ghost_AND = self._couple(delta_END, ghost_AND, awake)
+        record = self._record(seen_BTD.flatten(0, 1), delta_END, coupled_END, ghost_AND, awake, options.dropout)
+        y_BTD = x_BTD + self._readout(record).view_as(x_BTD)
+        if self.ghosts is not None and self.training and torch.is_grad_enabled():
+            self.ghosts.learn_in_background(x_BTD, seen_BTD, y_BTD, context)
+        return y_BTD, record
 
-    def _weigh(self, coupled_END: Tensor, gate_NE: Tensor | None) -> Tensor:
-        if gate_NE is None:
-            return coupled_END / self.num_experts
-        return coupled_END * gate_NE.T.unsqueeze(-1).to(coupled_END.dtype)
+    def weights(self) -> ExpertWeights:
+        """The experts' weights, rotations folded in."""
+        w1_EFD: Tensor = self.feed_forward.w1_EFD
+        w2_EDF: Tensor = self.feed_forward.w2_EDF
+        if not self.blocks:
+            if self.rotation is not None:
+                (w1_EFD,) = self.rotation.fold(w1_EFD)
+            return ExpertWeights(w1_EFD, w2_EDF.expand(self.num_experts, -1, -1))
+        qkv_EOD: Tensor = self.attention.qkv_EOD
+        out_EDD: Tensor = self.attention.out_EDD
+        if self.rotation is not None:
+            qkv_EOD, w1_EFD = self.rotation.fold(qkv_EOD, w1_EFD)
+        experts = self.num_experts
+        return ExpertWeights(w1_EFD, w2_EDF.expand(experts, -1, -1), qkv_EOD, out_EDD.expand(experts, -1, -1))
 
-    def _fold(self, weight_EOD: Tensor) -> Tensor:
-        return weight_EOD if self.theta_EP is None else fold_givens(weight_EOD, self.theta_EP)
+    def _shared_attention(self, seen_BTD: Tensor, context: Context, options: ExpertSettings) -> Tensor:
+        return attention(
+            seen_BTD, self.shared_attention.qkv_EOD, self.shared_attention.out_EDD, context, self.index,
+            options.num_heads, options.rope_base, options.dropout,
+        )  # fmt: skip
 
-    def _turn(self, x: Tensor, context: Context) -> Tensor:
-        if context.phase_cos_BT1 is None or context.phase_sin_BT1 is None:
-            return x
-        return rotate_by_phase(x, context.phase_cos_BT1, context.phase_sin_BT1)
+    def _couple(
+        self, delta_END: Tensor, ghost_AND: Tensor | None, awake: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        for number, coupling in enumerate(self.rounds):
+            if ghost_AND is None or self.ghosts is None or not isinstance(coupling, HypergraphCoupling):
+                delta_END = coupling(delta_END)
+                continue
+            index_A = torch.tensor(awake, device=delta_END.device)
+            outputs_ARD = self.ghosts.coupling_outputs(awake, number)
+            ghosts = AwakeGhosts(index_A, ghost_AND, self.ghosts.activation_G, outputs_ARD)
+            delta_END, ghost_AND = coupling.with_ghosts(delta_END, ghosts)
+        return delta_END, ghost_AND
 
+    def _record(
+        self, seen_ND: Tensor, delta_END: Tensor, coupled_END: Tensor, ghost_AND: Tensor | None,
+        awake: tuple[int, ...], dropout: float,
+    ) -> LayerRecord:  # fmt: skip
+        if dropout:
+            coupled_END = F.dropout(coupled_END, dropout)
+            ghost_AND = None if ghost_AND is None else F.dropout(ghost_AND, dropout)
+        gate_NE, logits_NE = self.gate(seen_ND) if self.gate is not None else (None, None)
+        share_NE = seen_ND.new_full((1, self.num_experts), 1 / self.num_experts) if gate_NE is None else gate_NE
+        num_ghosts = len(self.ghosts.states()) if self.ghosts is not None else 0
+        ghosts = None
+        if ghost_AND is not None and self.ghosts is not None:
+            ghosts = GhostRecord(ghost_AND, self._ghost_shares(self.ghosts, seen_ND, logits_NE, awake), awake)
+        return LayerRecord(delta_END, coupled_END, share_NE, gate_NE, num_ghosts, ghosts)
 
-def sampled(record: LayerRecord) -> LayerRecord:
-    """The record on at most 256 tokens, fp32."""
-    return LayerRecord(sample_tokens(record.delta_END), sample_tokens(record.contribution_END), record.gate_NE)
+    def _ghost_shares(
+        self, ghosts: Ghosts, seen_ND: Tensor, logits_NE: Tensor | None, awake: tuple[int, ...]
+    ) -> Tensor:
+        activation_A = at_least_fp32(ghosts.activation_G)[list(awake)]
+        if logits_NE is None:
+            return (activation_A / (self.num_experts + activation_A.sum())).unsqueeze(0)
+        return ghost_shares(logits_NE, ghosts.gate_logits(seen_ND, awake), activation_A)
+
+    @staticmethod
+    def _readout(record: LayerRecord) -> Tensor:
+        """What the layer adds to each token, (N, D)."""
+        said_ND = weighed(record.coupled_END, record.share_NE).sum(0)
+        if record.ghosts is None:
+            return said_ND
+        # Summed apart, so that a silent ghost does not even change the order in which the experts are added.
+        return said_ND + weighed(record.ghosts.coupled_AND, record.ghosts.share_NA).sum(0)
+
+    def observe(self, record: Record, context: Context) -> Terms:
+        """For ghosts: the mean cosine Gram (E, E) of the experts' deltas."""
+        assert isinstance(record, LayerRecord)
+        if self.ghosts is not None:
+            delta_END = record.delta_END.detach()
+            index_N = context.sample(delta_END.device)
+            if len(index_N):
+                self.statistics.append(measures.similarity(at_least_fp32(delta_END[:, index_N])))
+                if self.ghosts.settings.initialization == "clone":
+                    length_EN = record.sampled(index_N).contribution_END.detach().norm(dim=-1)
+                    self.ghosts.load_E.lerp_(measures.load_share(length_EN[: self.num_experts]).float(), 0.01)
+        return {}
+
+    def busiest_expert(self) -> ExpertWeights:
+        assert self.ghosts is not None
+        weights, busiest = self.weights(), int(self.ghosts.load_E.argmax())
+        picked = (None if w is None else w[busiest : busiest + 1] for w in vars(weights).values())
+        return ExpertWeights(*picked)  # type: ignore[arg-type]
+
+    def overlap(self, record: Record) -> Tensor | None:
+        assert isinstance(record, LayerRecord)
+        return measures.normalised_overlap(record.delta_END) if self.num_experts > 1 else None
+
+    def specialization(self, record: Record) -> Tensor | None:
+        assert isinstance(record, LayerRecord)
+        return measures.specialization(record.expert_share()) if self.num_experts > 1 else None
+
+    def sampled_inputs(self) -> Tensor:
+        """Some rows of the experts' feed-forward input weights (E, n, D), rotations folded in; differentiable."""
+        w1_EFD = self.feed_forward.w1_EFD
+        rows_END = w1_EFD[:, :: max(1, w1_EFD.shape[1] // SAMPLE)]
+        return rows_END if self.rotation is None else self.rotation.fold(rows_END)[0]
+
+    def measure(self, record: Record) -> dict[str, Tensor]:
+        assert isinstance(record, LayerRecord)
+        found = self._measure_experts(record) if self.num_experts > 1 else {}
+        if self.rotation is not None:
+            found |= self.rotation.measure()
+        activation_G = None if self.ghosts is None else self.ghosts.activation_G
+        for coupling in self.rounds[:1]:
+            found |= coupling.measure(record.delta_END, activation_G)
+        if self.ghosts is not None:
+            found["ghost/activation"] = self.ghosts.activation_G.clone()
+            found["ghost/state"] = self.ghosts.state_G.clone()
+            found["ghost/contribution"] = found["expert/load"][self.num_experts :]
+        return found
+
+    def _measure_experts(self, record: LayerRecord) -> dict[str, Tensor]:
+        length_EN = record.contribution_END.norm(dim=-1)
+        gram_EE = measures.similarity(record.delta_END)
+        found = {
+            "expert/load": measures.load_share(length_EN),
+            "expert/utilization": measures.utilization(length_EN, self.num_experts),
+            "expert/similarity": gram_EE,
+            "expert/orthogonality": measures.normalised_overlap(record.delta_END),
+            "expert/effective_rank": measures.effective_rank(gram_EE),
+            "expert/specialization": measures.specialization(record.expert_share()),
+            "expert/weight_overlap": measures.normalised_overlap(self.sampled_inputs()),
+        }
+        if record.gate_NE is not None:
+            found["router/entropy"] = measures.gate_entropy(record.gate_NE)
+        return found

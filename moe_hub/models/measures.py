@@ -1,7 +1,6 @@
 """What is measured inside a layer: overlap, similarity, effective rank, load and specialization of its experts.
 
-Legend: E experts, N tokens, D d_model. All in fp32, on at most `SAMPLE` tokens: enough for two digits, and a Gram
-matrix per token costs E^2 D.
+Legend: E experts, N tokens, D d_model. All in fp32, on a sample of the tokens: a Gram matrix per token costs E^2 D.
 """
 
 from __future__ import annotations
@@ -11,14 +10,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-SAMPLE = 256
-
-
-def sample_tokens(x_END: Tensor) -> Tensor:
-    """Every (N / SAMPLE)-th token, without randomness, in fp32."""
-    stride = max(1, x_END.shape[1] // SAMPLE)
-    return x_END[:, ::stride][:, :SAMPLE].float()
 
 
 def cosine_gram(delta_END: Tensor) -> Tensor:
@@ -43,12 +34,13 @@ def normalised_overlap(delta_END: Tensor) -> Tensor:
 
 def similarity(delta_END: Tensor) -> Tensor:
     """Mean cosine between experts' deltas (E, E), in [-1, 1]; independent deltas give 0 off the diagonal."""
-    return cosine_gram(delta_END).mean(0)
+    unit_EN = F.normalize(delta_END, dim=-1, eps=1e-12).flatten(1)
+    return unit_EN @ unit_EN.T / delta_END.shape[1]
 
 
-def effective_rank(delta_END: Tensor) -> Tensor:
-    """exp(entropy of the normalised eigenvalues) of the mean cosine Gram, in [1, E] (Roy and Vetterli 2007)."""
-    values = torch.linalg.eigvalsh(similarity(delta_END)).clamp(min=0)
+def effective_rank(gram_EE: Tensor) -> Tensor:
+    """exp(entropy of the normalised eigenvalues) of a Gram matrix, in [1, E] (Roy and Vetterli 2007)."""
+    values = torch.linalg.eigvalsh(gram_EE).clamp(min=0)
     share = values / values.sum().clamp(min=1e-12)
     rank: Tensor = torch.special.entr(share).sum().exp()
     return rank
@@ -65,7 +57,19 @@ def specialization(gate_NE: Tensor) -> Tensor:
     return share.clamp(0, 1)
 
 
-def load_share(contribution_END: Tensor) -> Tensor:
+def gate_entropy(gate_NE: Tensor) -> Tensor:
+    """Mean entropy of the gate over the tokens, as a share of ln E: 1 undecided, 0 one expert a token."""
+    share: Tensor = torch.special.entr(gate_NE).sum(-1).mean() / math.log(gate_NE.shape[1])
+    return share
+
+
+def load_share(length_EN: Tensor) -> Tensor:
     """Share of each expert in the layer's output, by mean length of its contribution, (E,), sums to 1."""
-    length_E: Tensor = contribution_END.norm(dim=-1).mean(1)
+    length_E = length_EN.mean(1)
     return length_E / length_E.sum().clamp(min=1e-12)
+
+
+def utilization(length_EN: Tensor, num_experts: int) -> Tensor:
+    """Share of the tokens to which each expert gives at least half of an even share (1 / 2E) of the output, (E,)."""
+    share_EN = length_EN / length_EN.sum(0).clamp(min=1e-12)
+    return (share_EN >= 0.5 / num_experts).to(length_EN.dtype).mean(1)

@@ -1,6 +1,6 @@
-"""What training minimises: the task loss, and in geometric mode three more terms, each in [0, 1].
+"""What training minimises: the task loss, the terms of the architecture, and in geometric mode three more in [0, 1].
 
-L = L_task + w_o L_orthogonality + w_e L_rotation_efficiency + w_s L_specialization
+L = L_task + L_architecture + w_o L_orthogonality + w_e L_rotation_efficiency + w_s L_specialization
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from moe_hub.models.language_model import LanguageModel
 def loss_terms(
     model: LanguageModel, batch: Batch, config: TrainConfig, *, measure: bool = False
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Total loss, its terms by name (`task`, and in geometric mode the others), and measures where asked for."""
+    """Total loss, its terms by name, and measures where asked for.
+
+    The terms are `task`, those of the architecture, and in geometric mode the three; all before their weights.
+    """
     geometric = config.mode == "geometric"
     output = model(
         input_ids=batch.input_ids_BT,
@@ -24,12 +27,13 @@ def loss_terms(
         documents=batch.documents_BT,
         measure=measure,
         geometric=geometric,
+        loss_chunk=config.loss_chunk_tokens,
     )
     terms: dict[str, Tensor] = {"task": output.loss, **(output.terms or {})}
-    weights = config.loss_weights.model_dump()
-    total = output.loss
-    for name, term in (output.terms or {}).items():
-        total = total + weights[name] * term
+    total = output.loss if output.auxiliary is None else output.loss + output.auxiliary
+    if geometric:
+        for name, weight in config.loss_weights.model_dump().items():
+            total = total + weight * terms[name]
     return total, terms, {name: value.detach() for name, value in (output.measures or {}).items()}
 
 

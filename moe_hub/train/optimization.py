@@ -1,41 +1,49 @@
 """Parameter groups, learning rates and their schedules.
 
 Every trainable parameter is in exactly one of the groups
-    rotation  the angles theta
+    rotation  the parameters of rotations
     expert    attention and feed-forward weights of the experts
+    ghost     everything of ghost experts, one torch group for each ghost
     base      everything else: embedding (and head), router, coupling
-In geometric mode each has its own learning rate; in standard mode all use `learning_rate`.
+In geometric mode rotations and experts have their own learning rates; in standard mode they use `learning_rate`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from moe_hub.config import TrainConfig
+from moe_hub.models.ghost_experts import Ghosts
+from moe_hub.models.language_model import LanguageModel
+from moe_hub.train.muon import MuonAndAdamW
 
-GROUPS = ("rotation", "expert", "base")
-UNDECAYED = ("theta_EP", "rho_H")  # angles and edge weights: decay would pull them towards a meaning of its own
+GROUPS = ("rotation", "expert", "ghost", "base")
+RATES = "ghost_rates"  # attribute of the optimizer: rates of the groups that have their own, by number
+UNDECAYED = ("theta", "edge_logit", "ghost_rho")  # decay would pull them towards a meaning of its own
 
 
 def group_of(name: str) -> str:
     """The group of a parameter, by its dotted name."""
-    if name.endswith("theta_EP"):
+    if ".ghosts." in name or name.endswith(".ghost_rho"):
+        return "ghost"
+    if ".rotation." in name:
         return "rotation"
-    return "expert" if ".attention." in name or ".feed_forward." in name else "base"
+    is_router = name.endswith(".router_ED")
+    return "expert" if (".attention." in name or ".feed_forward." in name) and not is_router else "base"
 
 
 def peak_rates(config: TrainConfig) -> dict[str, float]:
     """Learning rate of each group after the warm-up."""
-    if config.mode == "standard":
-        return dict.fromkeys(GROUPS, config.learning_rate)
-    return {
-        "rotation": config.geometric_learning_rate,
-        "expert": config.expert_learning_rate,
-        "base": config.learning_rate,
-    }
+    rates = dict.fromkeys(GROUPS, config.learning_rate)
+    rates["ghost"] = config.ghost_learning_rate
+    if config.mode == "geometric":
+        rates["rotation"], rates["expert"] = config.geometric_learning_rate, config.expert_learning_rate
+    return rates
 
 
 def named_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -47,25 +55,82 @@ def named_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     return groups
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over (group, with or without weight decay); each torch group carries its `name` and `peak`."""
+@dataclass(frozen=True)
+class GhostRate:
+    """Learning rate of a ghost with activation a, where all others stand at `factor` of their peak.
+
+    inverse: peak (1 - factor) a; complementary: what the common rate has fallen by, times a; none: peak factor.
+    """
+
+    ghosts: Ghosts
+    ghost: int | None  # None: what the ghosts of a layer share
+    coupling: str
+    peak: float
+    common_peak: float
+
+    def __call__(self, factor: float) -> float:
+        activations = self.ghosts.activations()
+        activation = max(activations) if self.ghost is None else activations[self.ghost]
+        if self.coupling == "none":
+            return self.peak * factor
+        return (self.peak if self.coupling == "inverse" else self.common_peak) * (1 - factor) * activation
+
+
+def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW, or Muon and AdamW, over the groups; each torch group carries its `name` and `peak`.
+
+    Matrices decay; gains, biases, angles and edge weights do not.
+    """
     rates = peak_rates(config)
-    split: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    split: dict[tuple[str, bool, tuple[int, int | None] | None, int], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decayed = parameter.ndim >= 2 and not name.endswith(UNDECAYED)
-            split.setdefault((group_of(name), decayed), []).append(parameter)
-    groups = [
-        {
-            "params": parameters,
-            "name": group,
-            "peak": rates[group],
-            "lr": rates[group],
-            "weight_decay": config.weight_decay if decayed else 0.0,
-        }
-        for (group, decayed), parameters in split.items()
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=True)
+            key = (group_of(name), decayed, _ghost_of(name), _muon_parts(name, parameter, config))
+            split.setdefault(key, []).append(parameter)
+    made: list[tuple[int, dict[str, Any], GhostRate | None]] = []
+    for (group, decayed, ghost, parts), parameters in split.items():
+        decay = config.weight_decay if decayed else 0.0
+        values = {"params": parameters, "name": group, "peak": rates[group], "lr": rates[group], "weight_decay": decay}
+        made.append((parts, values | ({"parts": parts} if parts else {}), _ghost_rate(model, config, ghost)))
+    made.sort(key=lambda entry: entry[0] > 0)  # those of Muon last, as it orders them
+    betas = (0.9, config.beta2)
+    adamw = [values for parts, values, _ in made if not parts]
+    if config.optimizer == "muon":
+        optimizer: torch.optim.Optimizer = MuonAndAdamW(adamw, [values for parts, values, _ in made if parts], betas)
+    else:
+        optimizer = torch.optim.AdamW(adamw, betas=betas, fused=True)
+    # Not in the groups: what stands there is saved, and a rate belongs to the model's present state.
+    setattr(optimizer, RATES, {number: rate for number, (_, _, rate) in enumerate(made) if rate is not None})
+    return optimizer
+
+
+def _ghost_of(name: str) -> tuple[int, int | None] | None:
+    """(layer, ghost) of a ghost's parameter; no ghost for what those of a layer share."""
+    if group_of(name) != "ghost":
+        return None
+    parts = name.split(".")
+    layer = int(parts[parts.index("layers") + 1])
+    return layer, int(parts[parts.index("experts") + 1]) if "experts" in parts else None
+
+
+def _ghost_rate(model: LanguageModel, config: TrainConfig, ghost: tuple[int, int | None] | None) -> GhostRate | None:
+    if ghost is None:
+        return None
+    layer, number = ghost
+    ghosts = model.stack[layer].ghosts
+    assert ghosts is not None
+    common = config.expert_learning_rate if config.mode == "geometric" else config.learning_rate
+    return GhostRate(ghosts, number, model.settings.ghost.lr_coupling, config.ghost_learning_rate, common)
+
+
+def _muon_parts(name: str, parameter: nn.Parameter, config: TrainConfig) -> int:
+    """Into how many matrices Muon splits each expert's weight; 0 where AdamW has the parameter."""
+    if config.optimizer != "muon" or parameter.ndim != 3 or group_of(name) == "ghost":
+        return 0
+    if not any(part in name for part in (".attention.", ".shared_attention.", ".feed_forward.")):
+        return 0
+    return 3 if name.endswith(".qkv_EOD") else 1
 
 
 def rate_factor(config: TrainConfig, step: int, total: int) -> float:
@@ -86,11 +151,15 @@ def rate_factor(config: TrainConfig, step: int, total: int) -> float:
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """Sets every group to its peak x factor and returns the rates by name."""
+    """Sets every group to its peak x factor, or a ghost to its own rate, and returns the rates by name.
+
+    Of several ghosts the largest rate is returned.
+    """
+    gains: dict[int, GhostRate] = getattr(optimizer, RATES, {})
     rates: dict[str, float] = {}
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
-        rates[group["name"]] = group["lr"]
+    for number, group in enumerate(optimizer.param_groups):
+        group["lr"] = gains[number](factor) if number in gains else group["peak"] * factor
+        rates[group["name"]] = max(rates.get(group["name"], 0.0), group["lr"])
     return rates
 
 
