@@ -77,6 +77,8 @@ def run_queue(runs_dir: Path, *, command: Sequence[str] | None = None, poll_s: f
         lock.acquire()
     except filelock.Timeout:
         return 0
+    except OSError as error:
+        raise RunError(f"runs folder {runs_dir}: the queue cannot be used: {error.strerror or error}") from None
     try:
         return _Worker(queue, command, poll_s).work()
     finally:
@@ -140,6 +142,7 @@ class _Worker:
 
     def _wait_for(self, run_dir: Path) -> None:
         final_since = None
+        pause_s = min(0.05, self.poll_s)
         while runs(run_dir):
             self._beat()
             status = read_status(run_dir)
@@ -147,7 +150,8 @@ class _Worker:
                 final_since = final_since or time.monotonic()
                 if time.monotonic() - final_since > _ENDING_S:
                     return
-            time.sleep(self.poll_s)
+            time.sleep(pause_s)
+            pause_s = min(self.poll_s, 1.5 * pause_s)  # a short run is followed at once, a long one costs nothing
         print(f"{run_dir.name}: {RunDirectory(run_dir).state()}", flush=True)
 
     def _beat(self) -> None:
