@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from moe_hub.config import DataConfig
@@ -76,6 +77,11 @@ class Document:
     def text(self) -> str:
         """All parts as one text."""
         return "".join(part for part, _ in self.parts)
+
+    @property
+    def question(self) -> str:
+        """What comes before the first learned part; the text, where all is learned."""
+        return "".join(part for part, _ in takewhile(lambda part: not part[1], self.parts)) or self.text
 
 
 def detect(rows: Sequence[Row], data: DataConfig, where: str) -> Mapping:

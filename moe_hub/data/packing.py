@@ -28,6 +28,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def fills(self, lengths: Ints) -> Ints:
+        """Tokens of each row."""
+        return np.add.reduceat(lengths[self.members], self.offsets[:-1])
+
     def row(self, index: int) -> Ints:
         """Numbers of the pieces of a row."""
         return self.members[self.offsets[index] : self.offsets[index + 1]]
@@ -45,8 +49,8 @@ class Packing:
     def rows(self, rng: np.random.Generator | None) -> Rows:
         """Rows that hold every piece once.
 
-        With `rng` pieces of the same length and the rows are in random order; without it pieces keep their order and
-        rows are ordered by their first piece.
+        With `rng` pieces of the same length and the rows are in random order; without it the pieces are always dealt
+        out in the same way and rows are ordered by their first piece.
         """
         order = rng.permutation(len(self.lengths)) if rng is not None else np.arange(len(self.lengths))
         by_length = order[np.argsort(self.lengths[order], kind="stable")]

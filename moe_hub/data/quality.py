@@ -30,6 +30,7 @@ class Survey:
     characters: set[str] = field(default_factory=set)
     text_length: int = 0
     _groups: array[int] = field(default_factory=lambda: array("Q"))
+    _questions: array[int] = field(default_factory=lambda: array("Q"))
     _exact: array[int] = field(default_factory=lambda: array("Q"))
     _normal: array[int] = field(default_factory=lambda: array("Q"))
     _lengths: array[int] = field(default_factory=lambda: array("L"))
@@ -48,6 +49,7 @@ class Survey:
         self.text_length += len(text)
         self._lengths.append(len(text))
         self._groups.append(hash_of(item.group))
+        self._questions.append(hash_of(item.question))
         self._exact.append(hash_of(text))
         self._normal.append(hash_of(normalised(text)))
 
@@ -71,7 +73,8 @@ class Survey:
             "rows": self.good,
             "exact_duplicates": self.good - len(np.unique(np.array(self._exact, np.uint64))),
             "normalised_duplicates": self.good - len(distinct),
-            "distinct_questions": len(answers),
+            "distinct_questions": len(np.unique(np.array(self._questions, np.uint64))),
+            "distinct_questions_normalised": len(answers),
             "questions_with_several_answers": int((answers > 1).sum()),
         }
 
@@ -113,7 +116,8 @@ def held_out_rows(groups: Hashes, share: float, most: int, where: str) -> npt.ND
             "needed, one to train on and one to hold out"
         )
     target = max(1, min(most, int(share * len(groups))))
-    chosen, rest = [], target
+    chosen: list[np.uint64] = []
+    rest = target
     for name, count in zip(names, counts, strict=True):
         if count <= rest and len(chosen) < len(names) - 1:
             chosen.append(name)

@@ -11,60 +11,63 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["sample", "text", "stream"]
-KINDS: tuple[Kind, ...] = ("sample", "text", "stream")
+# Kinds of documents. A sample (prompt and answer) is kept whole; a text may be cut into rows, none of it is lost; a
+# stream is one long text without a beginning or an end, such as a book.
 SAMPLE, TEXT, STREAM = range(3)
-COLUMNS = {"ends": np.int64, "kind": np.uint8, "held_out": np.uint8, "source": np.uint8, "steps": np.int32, "level": np.int16}
+COLUMNS = {
+    "ends": np.int64,
+    "kind": np.uint8,
+    "held_out": np.uint8,
+    "source": np.uint8,
+    "steps": np.int32,
+    "level": np.int16,
+}
 BUFFER = 1 << 22
 
 Ints = npt.NDArray[np.int64]
 
 
 class TokenWriter:
-    """Appends documents to a folder; `finish` makes it readable."""
+    """Appends documents to a folder: `begin`, `append` as often as needed, `end`; `finish` makes them readable."""
 
     def __init__(self, folder: Path, vocab_size: int) -> None:
         self.folder = folder
         self.dtype = np.dtype(np.uint8 if vocab_size <= 256 else np.uint16 if vocab_size <= 65536 else np.uint32)
-        self.vocab_size = vocab_size
+        self.position = 0  # tokens written so far
+        self.learned_counts = np.zeros(vocab_size, np.int64)  # of each id, where it is a target of training
         self._file = (folder / "ids.bin").open("wb")
         self._columns: dict[str, array[int]] = {name: array("q") for name in COLUMNS}
         self._spans = array("q")
         self._buffer: list[npt.NDArray[Any]] = []
+        self._learned: list[npt.NDArray[Any]] = []
         self._held = 0
-        self._position = 0
-        self._counts = np.zeros(vocab_size, np.int64)
+        self._held_out = False
+
+    def begin(self, kind: int, *, held_out: bool, source: int = 0, steps: int = -1, level: int = 0) -> None:
+        """Begins a document."""
+        self._held_out = held_out
+        for name, value in zip(COLUMNS, (0, kind, int(held_out), source, steps, level), strict=True):
+            self._columns[name].append(value)
 
     def append(self, ids: npt.NDArray[Any], *, learned: bool) -> None:
-        """Adds ids to the document that is being written."""
+        """Adds ids to the document."""
         if not len(ids):
             return
         if learned:
-            if self._spans and self._spans[-1] == self._position:
-                self._spans[-1] += len(ids)
-            else:
-                self._spans.extend((self._position, self._position + len(ids)))
+            self._spans.extend((self.position, self.position + len(ids)))
+            if not self._held_out:
+                self._learned.append(ids)
         self._buffer.append(ids)
         self._held += len(ids)
-        self._position += len(ids)
+        self.position += len(ids)
+        self._columns["ends"][-1] = self.position
         if self._held > BUFFER:
             self._flush()
-
-    def end_document(self, kind: int, *, held_out: bool, source: int = 0, steps: int = -1, level: int = 0) -> None:
-        """Ends the document."""
-        values = (self._position, kind, int(held_out), source, steps, level)
-        for column, value in zip(self._columns.values(), values, strict=True):
-            column.append(value)
-
-    @property
-    def position(self) -> int:
-        """Tokens written so far."""
-        return self._position
 
     def finish(self) -> None:
         """Writes all that is held."""
@@ -73,17 +76,24 @@ class TokenWriter:
         for name, column in self._columns.items():
             np.save(self.folder / f"{name}.npy", np.array(column, np.int64).astype(COLUMNS[name]))
         np.save(self.folder / "spans.npy", np.array(self._spans, np.int64).reshape(-1, 2))
-        layout = {"dtype": self.dtype.name, "tokens": self._position, "vocab_size": self.vocab_size}
+        layout = {"dtype": self.dtype.name, "tokens": self.position}
         (self.folder / "layout.json").write_text(json.dumps(layout))
 
     def close(self) -> None:
         """Lets go of the file, finished or not."""
         self._file.close()
 
+    def unigram_entropy(self) -> float:
+        """Entropy in nat of the tokens that are learned in training: what guessing by frequency scores."""
+        share = self.learned_counts[self.learned_counts > 0] / max(1, self.learned_counts.sum())
+        return float(-(share * np.log(share)).sum())
+
     def _flush(self) -> None:
         if self._buffer:
             np.concatenate(self._buffer).astype(self.dtype).tofile(self._file)
-        self._buffer, self._held = [], 0
+        if self._learned:
+            self.learned_counts += np.bincount(np.concatenate(self._learned), minlength=len(self.learned_counts))
+        self._buffer, self._learned, self._held = [], [], 0
 
 
 @dataclass(frozen=True)

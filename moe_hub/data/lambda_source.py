@@ -1,0 +1,104 @@
+"""The embedded source: lambda-calculus tasks that the hub generates itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moe_hub import lambda_calculus
+from moe_hub.config import DataConfig
+from moe_hub.data.formats import Document
+from moe_hub.data.quality import Survey
+from moe_hub.data.source import Progress, write_documents
+from moe_hub.data.token_store import TokenWriter
+from moe_hub.data.tokenizer import Tokenizer
+from moe_hub.lambda_calculus.splits import Split
+from moe_hub.lambda_calculus.tasks import Sample, TaskSettings, make_sample
+from moe_hub.lambda_calculus.vocabulary import TOKENS
+
+DEFAULT_TRAIN_SAMPLES = 20_000
+HELD_OUT_SPLIT: Split = "test"
+TOKENIZER_SAMPLES = 5_000  # tasks that a BPE is trained on: its words repeat
+
+
+class LambdaSource:
+    """Training tasks from the split `train`, held-out ones from `test`; no term of one is in the other."""
+
+    plain_text = False
+
+    def __init__(self, data: DataConfig, max_seq_len: int) -> None:
+        self.label = "lambda"
+        self.seed = data.lambda_seed
+        self.num_train = data.num_train_samples or DEFAULT_TRAIN_SAMPLES
+        self.num_eval = data.num_eval_samples
+        self.settings = TaskSettings(
+            levels=data.levels,
+            min_size=data.min_term_size,
+            max_size=data.max_term_size,
+            layout=data.layout,
+            max_tokens=max_seq_len - 2,  # <bos> and <eos>
+        )
+
+    def key_parts(self, root: Path) -> dict[str, str]:
+        """Settings, seed, counts, and a hash of the generator's code."""
+        counts = {"num_train_samples": str(self.num_train), "num_eval_samples": str(self.num_eval)}
+        settings = {name: str(value) for name, value in vars(self.settings).items()}
+        return {"source": "lambda", "lambda_seed": str(self.seed), **counts, **settings, "generator": generator_hash()}
+
+    def survey(self, progress: Progress) -> dict[str, Any]:
+        """Nothing needs to be read: the generator knows which split a term belongs to."""
+        return {"format": f"generated tasks, layout {self.settings.layout}"}
+
+    def characters(self) -> set[str]:
+        """Those of the words."""
+        return set(" ".join(TOKENS))
+
+    def training_texts(self) -> Iterator[str]:
+        """The first training tasks."""
+        for index in range(min(self.num_train, TOKENIZER_SAMPLES)):
+            yield self._document(make_sample(self.settings, "train", self.seed, index), held_out=False).text
+
+    def write(self, writer: TokenWriter, tokenizer: Tokenizer, number: int, progress: Progress) -> dict[str, Any]:
+        """Generates and appends all tasks."""
+        seen = {False: Survey(), True: Survey()}
+        write_documents(self._documents(seen, progress), writer, tokenizer, number)
+        leaking = set(seen[True].groups.tolist()) & set(seen[False].groups.tolist())
+        train = seen[False].duplicates()
+        return {
+            "rows": self.num_train + self.num_eval,
+            "bad_rows": 0,
+            "exact_duplicates": train["exact_duplicates"],
+            "normalised_duplicates": train["normalised_duplicates"],
+            "distinct_questions": train["distinct_questions"],
+            "distinct_questions_normalised": train["distinct_questions_normalised"],
+            "eval_distinct_questions": seen[True].duplicates()["distinct_questions_normalised"],
+            "leaking_groups": len(leaking),
+        }
+
+    def _documents(self, seen: dict[bool, Survey], progress: Progress) -> Iterator[tuple[Document, bool]]:
+        total = self.num_train + self.num_eval
+        for done in range(total):
+            held_out = done >= self.num_train
+            split: Split = HELD_OUT_SPLIT if held_out else "train"
+            index = done - self.num_train if held_out else done
+            document = self._document(make_sample(self.settings, split, self.seed, index), held_out=held_out)
+            seen[held_out].add(document)
+            if done % 500 == 0:
+                progress("Generating lambda tasks", done / total)
+            yield document, held_out
+
+    @staticmethod
+    def _document(sample: Sample, *, held_out: bool) -> Document:
+        parts = ((f"{sample.prompt} ", False), (sample.answer, True))
+        return Document(parts, sample.term, sample.steps, sample.level, held_out)
+
+
+def generator_hash() -> str:
+    """Hash of the files of the generator: another version of it makes other tasks."""
+    folder = Path(lambda_calculus.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
