@@ -30,7 +30,7 @@ def x_axis(view: View, ends: Iterable[float]) -> dict[str, Any]:
         if values:
             axis |= {"tickmode": "array", "tickvals": values, "ticktext": [duration(value) for value in values]}
     elif not view.log_x:
-        axis["tickformat"] = "~s"
+        axis |= {"exponentformat": "SI", "minexponent": 3}
     return axis
 
 

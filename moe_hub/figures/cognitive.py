@@ -129,7 +129,7 @@ def reasoning_accuracy(histories: Sequence[RunHistory], view: View) -> Drawing:
         colour, dash = theme.line_style(index, view)
         curves.append(metric_curve(history, "val/exact_match", view, f"{label}all", colour, dash=dash, markers=True,
                                    width=2.2))  # fmt: skip
-        for place, name in enumerate(history.matching("lambda/exact_match/"), start=1):
+        for place, name in enumerate(sorted(history.matching("lambda/exact_match/"), key=_phase_order), 1):
             tone = theme.line_style(place, view)[0] if single else colour
             curves.append(metric_curve(history, name, view, f"{label}{name.rsplit('/', 1)[1]}", tone, markers=single,
                                        dash="dash" if single else theme.DASHES[place % 6], width=1.2))  # fmt: skip
@@ -142,6 +142,11 @@ def reasoning_accuracy(histories: Sequence[RunHistory], view: View) -> Drawing:
         for trace in drawing.traces:
             _add_interval(trace, histories, view)
     return drawing
+
+
+def _phase_order(name: str) -> int:
+    tail = name.rsplit("/", 1)[1]
+    return PHASES.index(tail) if tail in PHASES else len(PHASES)
 
 
 def _depth(name: str) -> tuple[int, str]:

@@ -14,13 +14,13 @@ from moe_hub.figures.heatmaps import color_bar
 from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, run_label
 from moe_hub.figures.smoothing import smooth
 from moe_hub.figures.spec import figure
-from moe_hub.figures.tables import config_difference, final_metrics, flat_config
+from moe_hub.figures.tables import FINAL_FIRST, config_difference, final_metrics, flat_config
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 from moe_hub.runs.metrics import find_metric
 
 GRID_POINTS = 400
-MOST_CELL_TEXTS = 600
+MOST_CELL_TEXTS, CELL_TEXT_PX = 600, 64
 _PREFERRED = ("val/loss", "train/loss", "loss/total")
 
 
@@ -83,7 +83,7 @@ def _add_groups(drawing: Drawing, histories: Sequence[RunHistory], metric: str, 
             bands.append(_band(f"group/{key}/{value}/{metric}/band", x, mean, deviation, colour, view))
     add_curves(drawing, curves, view)
     drawing.traces = [trace for trace in bands if trace] + drawing.traces
-    drawing.note(f"mean over runs, band: one standard deviation; {GRID_POINTS} points between rows that all have"
+    drawing.note("mean over runs, where all of a group have rows; band: one standard deviation"
                  + (f"; smoothed first, weight {view.smoothing:g}" if view.smoothing else ""))  # fmt: skip
 
 
@@ -155,10 +155,11 @@ def config_difference_of_runs(histories: Sequence[RunHistory], view: View) -> Dr
     count = len(tones)
     drawing.traces.append(_cells(
         "config-difference", [row[0] for row in table.rows], table.columns[1:], histories,
-        np.array(places, dtype=np.float64) % count, texts, colorscale=_steps(tones), zmin=-0.5, zmax=count - 0.5,
+        np.array(places, dtype=np.float64) % count, texts, view, colorscale=_steps(tones), zmin=-0.5, zmax=count - 0.5,
         showscale=False,
     ))  # fmt: skip
     drawing.layout = _cell_axes(view)
+    drawing.height_px = 140 + 24 * len(table.rows)
     return drawing
 
 
@@ -166,12 +167,12 @@ def config_difference_of_runs(histories: Sequence[RunHistory], view: View) -> Dr
 def final_metrics_of_runs(histories: Sequence[RunHistory], view: View) -> Drawing:
     """Where did each run end?
 
-    A row per metric, a column per run: the last logged value (for held-out loss and exact match also the best). The
+    A row per metric, a column per run: the last logged value (of held-out loss and exact match also the best). The
     colour compares the runs within a row: blue lowest, orange highest. Compare losses only between runs on the same
     data and tokenizer, and remember that the last value of one seed is one draw. Null values stand in the help of
     each metric's own figure.
     """
-    table = final_metrics(histories)
+    table = final_metrics(histories, FINAL_FIRST)
     drawing = Drawing()
     names = table.columns[2:]
     values = np.array([[np.nan if v is None else float(v) for v in row[2:]] for row in table.rows]).T
@@ -184,11 +185,12 @@ def final_metrics_of_runs(histories: Sequence[RunHistory], view: View) -> Drawin
     share = np.where(np.isfinite(finite), share, np.nan)
     texts = [[_number(value) for value in row] for row in values.tolist()]
     drawing.traces.append(_cells(
-        "final-metrics", names, [row[0] for row in table.rows], histories, share, texts, zmin=0, zmax=1,
+        "final-metrics", names, [row[0] for row in table.rows], histories, share, texts, view, zmin=0, zmax=1,
         colorscale=theme.color_scale(theme.palette(view).diverging),
         colorbar={**color_bar("within<br>the row", view), "tickvals": [0, 1], "ticktext": ["lowest", "highest"]},
     ))  # fmt: skip
     drawing.layout = _cell_axes(view)
+    drawing.height_px = 140 + 24 * len(names)
     return drawing
 
 
@@ -204,7 +206,7 @@ def _number(value: float) -> str:
 
 def _cells(
     uid: str, rows: Sequence[str], columns: Sequence[str], histories: Sequence[RunHistory], z: np.ndarray,
-    texts: list[list[str]], **style: Any,
+    texts: list[list[str]], view: View, **style: Any,
 ) -> Trace:  # fmt: skip
     """A heatmap with a text in each cell; columns with the same label are told apart by the end of the run's id."""
     names = [
@@ -217,7 +219,7 @@ def _cells(
         "text": [[theme.plain_text(text) for text in row] for row in texts],
         "hovertemplate": "%{x}<br>%{y} = %{text}<extra></extra>", **style,
     }  # fmt: skip
-    if len(rows) * len(columns) <= MOST_CELL_TEXTS:
+    if len(rows) * len(columns) <= MOST_CELL_TEXTS and len(columns) * CELL_TEXT_PX < view.width_px - 150:
         trace |= {"texttemplate": "%{text}", "textfont": {"size": 10}}
     return trace
 

@@ -47,6 +47,7 @@ def row_axis(drawing: Drawing, trace: Trace, rows: list[str], per_layer: int, vi
     every *= max(1, -(-len(rows) // every // 24))
     trace["y"] = rows
     drawing.traces.append(trace)
+    drawing.height_px = 140 + 6 * len(rows) if len(rows) < 120 else 0
     drawing.layout["yaxis"] = {
         **theme.axis_style(view), "type": "category", "autorange": "reversed", "tickmode": "array",
         "tickvals": rows[::every], "showgrid": False,
@@ -87,10 +88,10 @@ def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str, 
     if len(names) <= 8:
         trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 11}}
     drawing.traces.append(trace)
-    axis = {**theme.axis_style(view), "type": "category", "showgrid": False, "constrain": "domain"}
+    axis = {**theme.axis_style(view), "type": "category", "showgrid": False}
     drawing.layout = {
         "xaxis": {**axis, "title": {**axis["title"], "text": "is read" if not signed else ""}},
-        "yaxis": {**axis, "autorange": "reversed", "scaleanchor": "x",
+        "yaxis": {**axis, "autorange": "reversed",
                   "title": {**axis["title"], "text": "reads" if not signed else ""}},
     }  # fmt: skip
     return drawing

@@ -86,7 +86,8 @@ def _most_changed(weights: np.ndarray, drawing: Drawing, most: int = 60) -> list
     if weights.size <= most:
         return list(range(weights.size))
     drawing.note(f"the {most} of {weights.size:,} that are farthest from their mean now")
-    far = np.nan_to_num(np.abs(weights - np.nanmean(weights)))
+    finite = weights[np.isfinite(weights)]
+    far = np.nan_to_num(np.abs(weights - (finite.mean() if finite.size else 0.0)))
     return sorted(np.argsort(-far, kind="stable")[:most].tolist())
 
 

@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 
 MOST_POINTS = 60_000  # of one figure; 8 bytes each keep an answer below 1 MB
 MOST_MARKS = 200  # crosses for values that are not finite, per curve
-MOST_NAMED = 24  # above this many curves a legend is longer than the figure
+MOST_NAMED, MOST_NAMED_NARROW = 24, 10  # above this many curves a legend is longer than the figure
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def add_curves(drawing: Drawing, curves: Sequence[Curve], view: View) -> None:
         return
     buckets = max(40, min(view.width_px, MOST_POINTS // (4 * len(curves))))
     log_y = view.log_y if drawing.log_y is None else drawing.log_y
-    legend = len(curves) <= MOST_NAMED
+    named = sum(curve.legend for curve in curves)
+    legend = named <= (MOST_NAMED if view.width_px >= theme.NARROW_PX else MOST_NAMED_NARROW)
     shown = _Shown()
     for curve in curves:
         drawing.traces += _traces(curve if legend else replace(curve, legend=False), view, log_y, buckets, shown)
@@ -138,8 +139,8 @@ def _traces(curve: Curve, view: View, log_y: bool, buckets: int, shown: _Shown) 
     for x, y in curve.older:
         shown.older = True
         part = visible(x, view.x_range)
-        older = replace(curve, uid=f"{curve.uid}/older/{len(traces)}", dash="dot", width=1.0, legend=False)
-        traces.append(_line(older, x[part], _drawable(y[part], log_y, None), view, buckets // 2 + 1, 0.45))
+        older = replace(curve, uid=f"{curve.uid}/older/{len(traces)}", dash="dot", width=1.3, legend=False)
+        traces.append(_line(older, x[part], _drawable(y[part], log_y, None), view, buckets // 2 + 1, 0.6))
     x = curve.x[window]
     if curve.smoothed and view.smoothing > 0:
         shown.smoothed = True
@@ -214,7 +215,9 @@ def panel_axis(panel: int) -> dict[str, str]:
     return {"xaxis": "x", "yaxis": "y" if panel == 0 else f"y{panel + 1}"}
 
 
-def reference(drawing: Drawing, uid: str, name: str, value: float, view: View, panel: int = 0) -> None:
+def reference(
+    drawing: Drawing, uid: str, name: str, value: float, view: View, panel: int = 0, *, legend: bool = True
+) -> None:
     """A thin level line from the first to the last drawn x: a null value, a bound, a threshold."""
     ends = [
         (float(trace["x"][0]), float(trace["x"][-1])) for trace in drawing.traces
@@ -226,5 +229,6 @@ def reference(drawing: Drawing, uid: str, name: str, value: float, view: View, p
     drawing.traces.append({
         "type": "scatter", "mode": "lines", "uid": uid, "name": theme.plain_text(name),
         "x": [low, high], "y": [value, value], "hovertemplate": f"%{{y:.5g}}<extra>{theme.plain_text(name)}</extra>",
-        "line": {"color": theme.palette(view).muted, "width": 1.2, "dash": "dot"}, **panel_axis(panel),
+        "line": {"color": theme.palette(view).muted, "width": 1.2, "dash": "dot"}, "showlegend": legend,
+        **panel_axis(panel),
     })  # fmt: skip

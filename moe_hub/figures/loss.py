@@ -42,10 +42,12 @@ def training_loss(histories: Sequence[RunHistory], view: View) -> Drawing:
         colour, dash = theme.line_style(index, view)
         held_out = theme.palette(view).lines[1] if single else colour
         label = "" if single else f"{run_label(history)} "
+        group = "" if single else history.run_id
+        eval_dash = "dash" if dash == "solid" else "dot"
         curves += [
-            metric_curve(history, "train/loss", view, f"{label}train", colour, dash=dash, smoothed=True),
-            metric_curve(history, "val/loss", view, f"{label}eval", held_out,
-                         dash="dash" if dash == "solid" else "dot", markers=single),
+            metric_curve(history, "train/loss", view, f"{label}train", colour, dash=dash, smoothed=True, group=group),
+            metric_curve(history, "val/loss", view, f"{label}eval", held_out, dash=eval_dash, markers=single,
+                         group=group, legend=single),
         ]  # fmt: skip
     add_curves(drawing, present(curves), view)
     if len(histories) <= 4:

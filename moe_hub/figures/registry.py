@@ -46,6 +46,7 @@ _TABLE = (
     compare.final_metrics_of_runs,
 )
 
+LEAST_HEIGHT_PX = 360
 TITLE_PX, NOTE_PX, PANEL_TITLE_PX = 34, 15, 22
 
 FIGURES: dict[str, FigureSpec] = {spec.key: spec for spec in _TABLE}
@@ -90,7 +91,10 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
     layout.setdefault("hovermode", "x unified" if 1 < len(drawing.traces) <= 10 else "closest")
     layout["uirevision"] = key
     _keep_zoom(layout, view)
-    layout["meta"] = {"key": key, "question": spec.question, "notes": list(drawing.notes)}
+    layout["meta"] = {
+        "key": key, "question": spec.question, "notes": list(drawing.notes),
+        "height_px": max(LEAST_HEIGHT_PX, drawing.height_px),
+    }  # fmt: skip
     return {"data": [{**trace, "uid": _class_name(trace["uid"])} for trace in drawing.traces], "layout": layout}
 
 
@@ -140,7 +144,7 @@ def _panel_axes(drawing: Drawing, view: View) -> dict[str, Any]:
         top = 1 - index * (height + gap)
         axes["yaxis" if index == 0 else f"yaxis{index + 1}"] = _axis(view, {
             "anchor": "x", "domain": [max(0.0, top - height), top], "type": "log" if log_y else "linear",
-            "exponentformat": "power",
+            "exponentformat": "power", "minexponent": 5, "separatethousands": True,
         })  # fmt: skip
     bottom = "y" if count == 1 else f"y{count}"
     return {**axes, "xaxis": _axis(view, {**drawing.x_axis, "anchor": bottom})}

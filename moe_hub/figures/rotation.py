@@ -51,9 +51,9 @@ def rotation_angles_evolution(histories: Sequence[RunHistory], view: View) -> Dr
     planes = [f"{plane} {word}" for plane, word in zip(range(theta.shape[3]), DASH_WORDS, strict=False)]
     drawing.note(f"planes: {', '.join(planes)}{' and so on' if theta.shape[3] > len(DASH_WORDS) else ''}")
     bound = _from_config(history, "max_angle_rad")
-    if bound is not None and np.nanmax(np.abs(theta[:, layer])) > bound / 2:
+    if bound is not None and bool((np.abs(theta[:, layer]) > bound / 2).any()):
         reference(drawing, f"{history.run_id}/bound", "largest expected angle", bound, view)
-        reference(drawing, f"{history.run_id}/-bound", "and its negative", -bound, view)
+        reference(drawing, f"{history.run_id}/-bound", "its negative", -bound, view, legend=False)
     return drawing
 
 

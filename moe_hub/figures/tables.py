@@ -12,7 +12,7 @@ from moe_hub.figures.lines import run_label
 from moe_hub.runs.history import RunHistory
 
 _NOT_SETTINGS = frozenset({"schema_version", "version"})
-_FINAL_FIRST = (
+FINAL_FIRST = (
     "val/loss", "val/perplexity", "val/exact_match", "val/token_accuracy", "train/loss", "loss/total",
     "time/tokens_per_s", "time/active_s", "time/cpu_s",
 )  # fmt: skip
@@ -51,10 +51,10 @@ def config_difference(histories: Sequence[RunHistory]) -> Table:
     return Table(("setting", *(run_label(history) for history in histories)), tuple(rows))
 
 
-def final_metrics(histories: Sequence[RunHistory]) -> Table:
-    """A row per run: steps, state, and the last value of each scalar metric of the runs; for losses and perplexity on
-    held-out data also the best."""
-    names = _final_names(histories)
+def final_metrics(histories: Sequence[RunHistory], names: Sequence[str] | None = None) -> Table:
+    """A row per run: state, steps, and the last value of each scalar metric of the runs, or of those in `names`; of
+    held-out loss and exact match also the best."""
+    names = _final_names(histories) if names is None else [name for name in names if name in _final_names(histories)]
     best = [name for name in names if name in ("val/loss", "val/exact_match")]
     columns = ("run", "state", "steps", *names, *(f"{name} (best)" for name in best))
     rows = []
@@ -70,7 +70,7 @@ def final_metrics(histories: Sequence[RunHistory]) -> Table:
 def _final_names(histories: Sequence[RunHistory]) -> list[str]:
     known = {name for history in histories for name, (_, values) in history.snapshot.columns.items()
              if values.ndim == 1 and not name.startswith(_NOT_FINAL)}  # fmt: skip
-    first = [name for name in _FINAL_FIRST if name in known]
+    first = [name for name in FINAL_FIRST if name in known]
     return first + sorted(known - set(first))
 
 

@@ -15,7 +15,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one theme; `lines` after Okabe and Ito (2008), set for contrast with this background."""
+    """Colours of one theme; `lines` begin as those of Okabe and Ito (2008); chosen so that each two
+    differ for people with full, protan and deutan sight, and each stands out from this background."""
 
     paper: str
     text: str
@@ -31,13 +32,13 @@ class Palette:
 PALETTES: dict[Theme, Palette] = {
     "light": Palette(
         paper="#ffffff", text="#1b1f24", muted="#59636e", grid="#e3e6ea", missing="#d3d7dc", alarm="#c1121f",
-        lines=("#0072b2", "#d55e00", "#00846a", "#b0508b", "#8a6d00", "#3a93c9", "#5b4bb5", "#4d4d4d"),
+        lines=("#0072b2", "#d55e00", "#279e94", "#7a2a7f", "#5a4500", "#6f7dff", "#e0607a", "#12304f"),
         sequential=("#f3f6fa", "#bcd7ea", "#74b0d5", "#2f83b7", "#0b5a8c", "#053358"),
         diverging=("#0b5a8c", "#74b0d5", "#f4f4f2", "#eba46b", "#a84300"),
     ),
     "dark": Palette(
         paper="#14181d", text="#e6e9ed", muted="#a3adb8", grid="#2c333b", missing="#3b434c", alarm="#ff6b6b",
-        lines=("#56b4e9", "#ff8a3d", "#2fc4a0", "#e38bc0", "#e0c04a", "#3f8fd6", "#a99bf0", "#b8b8b8"),
+        lines=("#56b4e9", "#ff8a3d", "#8fe6c8", "#a577f2", "#9c6a20", "#ffe08a", "#3d68d8", "#d46a9f"),
         sequential=("#1b2733", "#1d4668", "#2470a3", "#4c9fd0", "#93cbea", "#e2f2fb"),
         diverging=("#74c0ee", "#2c6c97", "#252a30", "#a8602b", "#ffb27a"),
     ),

@@ -43,7 +43,8 @@ def made_row(index: int, rows: int, every: int, rng: np.random.Generator, seed: 
     row: dict[str, Any] = {"step": index * every, "time": 1e9 + index * 0.7, "tokens": index * every * 4096}
     loss = 2.5 * math.exp(-4 * part) + 0.4 + 0.05 * rng.normal() + 0.01 * seed
     row |= {
-        "train/loss": loss, "loss/task": loss, "loss/total": loss + 0.3, "loss/orthogonality": 0.02 + 0.01 * rng.random(),
+        "train/loss": loss, "loss/task": loss, "loss/total": loss + 0.3,
+        "loss/orthogonality": 0.02 + 0.01 * rng.random(),
         "loss/rotation_efficiency": 0.05 * part, "loss/specialization": 1 - 0.4 * part, "time/active_s": index * 0.6,
         "time/tokens_per_s": 21000 + 300 * rng.normal(), "system/cpu_percent": 190 + 5 * rng.normal(),
         "system/memory_mb": 620 + 20 * part, "optim/grad_norm_total": 1 + 0.1 * rng.normal(),
@@ -83,7 +84,8 @@ def _experts(part: float, rng: np.random.Generator) -> dict[str, Any]:
     return {
         "expert/load": load / load.sum(1, keepdims=True), "expert/utilization": utilization,
         "expert/similarity": similarity, "expert/orthogonality": 0.1 * part * np.ones(LAYERS),
-        "expert/specialization": 0.4 * part * np.array([1.0, 0.6]), "expert/effective_rank": 4 - part * np.array([0.5, 1]),
+        "expert/specialization": 0.4 * part * np.array([1.0, 0.6]),
+        "expert/effective_rank": 4 - part * np.array([0.5, 1]),
         "router/entropy": 1 - 0.5 * part * np.array([1.0, 0.4]), "rotation/theta_rad": theta,
         "rotation/efficiency": (1 - np.cos(theta)).mean(2) / 2,
         "rotation/orthogonality_error": 2e-7 * (1 + rng.random(LAYERS)),

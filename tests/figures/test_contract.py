@@ -1,0 +1,194 @@
+"""What holds for every figure of the table, so that a new one is tested unasked."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from moe_hub.errors import ConfigError
+from moe_hub.figures import registry, serve
+from moe_hub.figures.registry import FIGURES, View
+from moe_hub.figures.spec import GROUPS
+from moe_hub.runs.history import RunHistory
+from moe_hub.runs.metrics import METRICS, find_metric
+
+from .conftest import CONFIG, Make, made_row
+
+KEYS = list(FIGURES)
+VIEWS = (
+    View(),
+    View(smoothing=0.9, log_y=True, theme="dark", width_px=390),
+    View(x="time", log_x=True, layer=5),
+    View(x="active_time", x_range=(10.0, 60.0), threshold=0.5),
+    View(x="tokens", x_range=(5e8, 6e8)),
+)
+EXPECTED_TITLES = {
+    "Training Loss", "Expert Activations", "Learning Rate Schedule", "Throughput and System",
+    "Rotation Angles Evolution", "Orthogonality Preservation", "Expert Specialization", "Geometric Loss Components",
+    "Rotation Efficiency", "3D Rotation Visualization", "Cognitive Rotation Schedule", "Lambda Rotation Patterns",
+    "Reasoning Accuracy", "Ghost Expert Activation", "Saturation Monitoring", "Ghost vs Primary Learning",
+    "Activation Threshold Tuning", "Expert Connection Heatmap", "Hypergraph Edge Weights", "Hypergraph", "Expert Load",
+    "Overlay of Runs", "Config Difference", "Final Metrics",
+}  # fmt: skip
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(3)
+    return [made_row(index, max(count, 2), 5, rng, 0) for index in range(count)]
+
+
+def spoiled(value: Any) -> Any:
+    """The same shape with NaN everywhere."""
+    if isinstance(value, bool | str):
+        return value
+    return "NaN" if isinstance(value, int | float) else np.full(np.shape(value), np.nan)
+
+
+def with_nan() -> list[dict[str, Any]]:
+    found = rows(40)
+    for index in (0, 7, 8, 39):
+        found[index] = {
+            name: value if name in ("step", "time", "tokens") else spoiled(value)
+            for name, value in found[index].items()
+        }  # fmt: skip
+    return found
+
+
+@pytest.fixture(scope="module")
+def cases(make_history: Make) -> dict[str, list[RunHistory]]:
+    nothing = RunHistory("20261124-155512-empty-0000", CONFIG)
+    return {
+        "one run": [make_history(60)],
+        "no run": [],
+        "no rows": [nothing],
+        "one point": [RunHistory("20261124-155512-point-0001", CONFIG, None, rows(1))],
+        "nan": [RunHistory("20261124-155512-nan-0002", CONFIG, None, with_nan())],
+        "all nan": [RunHistory("20261124-155512-nan-0003", CONFIG, None, [with_nan()[0], with_nan()[39]])],
+        "no config": [RunHistory("bare", {}, None, rows(30))],
+        "many": [make_history(30, seed) for seed in range(25)] + [nothing],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    "case", ["one run", "no run", "no rows", "one point", "nan", "all nan", "no config", "many"]
+)  # fmt: skip
+def test_every_figure_draws_every_history(key: str, case: str, cases: dict[str, list[RunHistory]]) -> None:
+    for view in VIEWS:
+        figure = registry.compose(key, cases[case], view)
+        if view in VIEWS[:2]:
+            go.Figure(figure)  # plotly.py checks every property and value
+        content = json.loads(serve.figure_json(key, cases[case], view))
+        check_figure(content)
+
+
+def check_figure(figure: dict[str, Any]) -> None:
+    """What the page relies on."""
+    layout = figure["layout"]
+    assert layout["title"]["text"]
+    assert layout["uirevision"]
+    uids = [trace["uid"] for trace in figure["data"]]
+    assert len(set(uids)) == len(uids), "two traces with one uid"
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", uid) for uid in uids), "Plotly looks colour bars up by the uid"
+    assert not any("range" in axis for name, axis in layout.items() if name[1:5] == "axis"), "an axis range was sent"
+    assert "camera" not in layout.get("scene", {})
+    assert "Infinity" not in json.dumps(figure["layout"])
+    if not figure["data"]:
+        assert layout["meta"]["notes"], "an empty figure must say why"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_figure_is_pure(key: str, make_history: Make) -> None:
+    histories = [make_history(40, 0), make_history(40, 1)]
+    before = {
+        (history.run_id, name): copy.deepcopy(history.arrays(name)) for history in histories for name in history.names()
+    }  # fmt: skip
+    view = View(smoothing=0.5, threshold=0.3)
+    first = serve.figure_json(key, histories, view)
+    assert serve.figure_json(key, histories, view) == first
+    for history in histories:
+        for name in history.names():
+            for now, then in zip(history.arrays(name), before[history.run_id, name], strict=True):
+                np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_figure_says_what_it_is(key: str, history: RunHistory) -> None:
+    spec = FIGURES[key]
+    assert spec.group in GROUPS
+    assert spec.question.endswith("?"), "the help text begins with the question that the figure answers"
+    assert len(spec.question) < 120
+    assert re.search(r"[Nn]ull value|[Nn]o null value", spec.help), "the help text gives the null value"
+    for need in spec.needs:
+        stem = need.split("*")[0]
+        named = find_metric(need.replace("*", "x")) or any(name.startswith(stem) for name in METRICS)
+        assert named, f"{need} is in no row of the table of metrics"
+    figure = registry.compose(key, [history, history], View())
+    for panel in (item for item in figure["layout"]["annotations"] if item.get("name") == "panel"):
+        assert panel["text"]
+
+
+def test_the_table_has_the_figures_of_the_product() -> None:
+    assert {spec.title for spec in FIGURES.values()} >= EXPECTED_TITLES
+    assert list(dict.fromkeys(spec.group for spec in FIGURES.values())) == list(GROUPS)
+    assert all(re.fullmatch(r"[a-z0-9-]+", key) for key in FIGURES)
+
+
+def test_only_figures_with_data_are_offered(history: RunHistory, make_history: Make) -> None:
+    loss_only = RunHistory("a", CONFIG, None, [{"step": 1, "train/loss": 1.0}])
+    assert [spec.key for spec in registry.available([loss_only])] == ["training-loss", "final-metrics-of-runs"]
+    assert registry.available([RunHistory("e")]) == []
+    assert registry.available([]) == []
+    one = {spec.key for spec in registry.available([history])}
+    assert set(KEYS) - one == {"overlay-of-runs", "config-difference-of-runs"}, "these need two runs"
+    assert {spec.key for spec in registry.available([history, make_history(5, 1)])} == set(KEYS)
+
+
+def test_an_unknown_figure_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean training-loss"):
+        registry.draw("training-los", [], View())
+
+
+def test_text_from_outside_is_shown_as_text(make_history: Make) -> None:
+    evil = RunHistory(
+        "a", {"name": "<img src=x onerror=alert(1)>"}, None, [{"step": 1, "train/loss": 1.0, "optim/lr/<b>%{x}": 1}],
+        label="<script>%{y}",
+    )  # fmt: skip
+    for key in ("training-loss", "learning-rate-schedule", "final-metrics-of-runs", "overlay-of-runs"):
+        text = serve.figure_json(key, [evil, make_history(3)], View()).decode()
+        assert "<script" not in text
+        assert "<img" not in text
+        assert "<b>%{" not in text
+
+
+def test_zoom_and_choices_hang_on_stable_names(history: RunHistory, make_history: Make) -> None:
+    """More rows or another run in front change neither the uids of a run's traces nor the revisions."""
+    for key in KEYS:
+        alone = registry.compose(key, [make_history(40)], View())
+        later = registry.compose(key, [make_history(60)], View())
+        assert {trace["uid"] for trace in alone["data"]} <= {trace["uid"] for trace in later["data"]}, key
+        assert alone["layout"]["uirevision"] == later["layout"]["uirevision"]
+        for name in ("xaxis", "yaxis", "scene"):
+            revisions = [layout.get(name, {}).get("uirevision") for layout in (alone["layout"], later["layout"])]
+            assert revisions[0] == revisions[1], (key, name)
+    before = registry.compose("training-loss", [history], View())["layout"]
+    logged = registry.compose("training-loss", [history], View(log_y=True))["layout"]
+    tokens = registry.compose("training-loss", [history], View(x="tokens"))["layout"]
+    assert before["xaxis"]["uirevision"] == logged["xaxis"]["uirevision"] != tokens["xaxis"]["uirevision"]
+    assert before["yaxis"]["uirevision"] == tokens["yaxis"]["uirevision"] != logged["yaxis"]["uirevision"]
+
+
+def test_the_stamp_changes_with_rows_config_and_view_only(make_history: Make) -> None:
+    first, again, more = make_history(20), make_history(20), make_history(21)
+    stamp = serve.stamp("training-loss", [first], View())
+    assert stamp == serve.stamp("training-loss", [again], View())
+    assert stamp != serve.stamp("training-loss", [more], View())
+    assert stamp != serve.stamp("training-loss", [first], View(smoothing=0.1))
+    assert stamp != serve.stamp("expert-load", [first], View())
+    assert stamp != serve.stamp("training-loss", [first, more], View())
