@@ -2,7 +2,7 @@
 
 As in the first implementation: a Python loop over experts, each with its own modules; a graph object for every token
 of the batch, joined into one large graph in every forward pass, messages passed by gather and scatter; ghost experts
-computed always and multiplied by their activation; fp32; torch's AdamW as it comes. The function is that of this
+(all dormant here) computed always and multiplied by their activation, 0; fp32; torch's AdamW as it comes. The function is that of this
 project's models (gated readout, residual, self-hyperedges, the same widths), so both can be held against each other to
 rounding; the order of operations is that in which the formulas are written: M norm(D) first, then W1.
 `first_implementation` has that program's own function.
@@ -23,8 +23,8 @@ from torch_geometric.data import Batch as GraphBatch  # type: ignore[import-unty
 from torch_geometric.data import Data
 from torch_geometric.utils import scatter  # type: ignore[import-untyped]
 
-from moe_hub.architectures import hyperedges
-from moe_hub.config import ModelConfig
+from moe_hub.architectures import ghost_hyperedges, hyperedges
+from moe_hub.model_config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,9 @@ class NaiveShape:
     @classmethod
     def of(cls, model: ModelConfig, vocab: int) -> NaiveShape:
         """The shape of one of this project's models."""
-        ghosts = model.ghost.num_ghosts if model.architecture == "ghost" else 0
         rotated = model.architecture == "geometric"
         return cls(
-            vocab, model.d_model, model.num_layers, model.num_heads, model.num_experts, ghosts, model.rope_base,
+            vocab, model.d_model, model.num_layers, model.num_heads, model.num_experts, model.num_ghosts, model.rope_base,
             model.coupling.strategy, True, model.geometric.rotation_dims if rotated else 0,
         )  # fmt: skip
 
@@ -123,7 +122,8 @@ class NaiveCoupling(nn.Module):
     def __init__(self, shape: NaiveShape) -> None:
         super().__init__()
         self.nodes = shape.experts + shape.ghosts
-        edges = hyperedges(shape.strategy, self.nodes)
+        edges = hyperedges(shape.strategy, shape.experts)
+        edges += ghost_hyperedges(shape.strategy, shape.experts, shape.ghosts)
         everything = [*edges, *((node,) for node in range(self.nodes))]  # self-hyperedges last
         pairs = [(node, edge) for edge, members in enumerate(everything) for node in members]
         self.edges = edges
@@ -155,7 +155,7 @@ class NaiveCoupling(nn.Module):
 
 
 class NaiveLayer(nn.Module):
-    """y = x + sum_e pi_e(x) C(D)_e."""
+    """y = x + sum_e pi_e(x) C(D)_e; a ghost with activation 0 has no hyperedge, no share, and no gradient but 0."""
 
     ghost_activation_G: Tensor
 

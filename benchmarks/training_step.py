@@ -1,4 +1,4 @@
-"""Steps of this project's models as the trainer takes them: forward, backward, clip, optimizer, and what follows.
+"""Steps of this project's models as the trainer takes them: forward, backward, clip, update, adapt, log where due.
 
 Legend: B batch, T time.
 """
@@ -22,9 +22,14 @@ from moe_hub.data.batch import Batch
 from moe_hub.models import build_model
 from moe_hub.models.language_model import LanguageModel
 from moe_hub.runs.writer import MetricWriter
+from moe_hub.train.adaptation import StepFacts, after_step
 from moe_hub.train.device import choose_precision
 from moe_hub.train.objective import autocast, loss_terms
 from moe_hub.train.optimization import build_optimizer, gradient_norms, named_groups, set_rates
+from moe_hub.train.record import loggable
+
+CPU = torch.device("cpu")
+NEVER = 1_000_000  # steps: ghosts stay dormant as long as a benchmark runs
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Shape:
             "model.num_heads": self.heads,
             "model.num_experts": self.experts,
             "model.max_seq_len": self.length,
+            "model.ghost.min_step": NEVER,
             "train.batch_size": self.batch,
             **(overrides or {}),
         }
@@ -66,12 +72,43 @@ def model_of(config: Config, vocab: int) -> LanguageModel:
 
 
 def optimize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, total: Tensor, clip: float) -> None:
-    """Backward, clip and update."""
-    torch.autograd.backward([total])
-    if clip:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
+    """Backward, clip, update: the plain end of a step."""
     optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward([total])
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+
+
+class TrainingStep:
+    """One step of `moe_hub.train.loop` without its data, controls and checkpoints; a row every `log_every` steps."""
+
+    def __init__(self, model: LanguageModel, config: Config, batches: Iterator[Batch], precision: str) -> None:
+        self.model, self.config, self.batches, self.precision = model.train(), config, batches, precision
+        self.optimizer = build_optimizer(model, config.train)
+        self.groups = named_groups(model)
+        self.writer: MetricWriter | None = None
+        self.log_every = 0
+        self.done = 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        logged = self.writer is not None and self.done % self.log_every == 0
+        rates = set_rates(self.optimizer, 1.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(CPU, self.precision):
+            total, terms, measures = loss_terms(self.model, next(self.batches), self.config.train, measure=logged)
+        torch.autograd.backward([total])
+        norms = gradient_norms(self.groups) if logged else {}
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.grad_clip)
+        self.optimizer.step()
+        facts = StepFacts(self.done, terms["task"].item(), 3.0, 1.0)
+        events = after_step(self.model, self.optimizer, self.config, facts)
+        if self.writer is not None and logged:
+            losses = {f"loss/{name}": term.detach() for name, term in terms.items()}
+            groups = {f"optim/lr/{name}": rate for name, rate in rates.items()}
+            groups |= {f"optim/grad_norm/{name}": value for name, value in norms.items()}
+            row = {**losses, **groups, "optim/grad_norm_total": norm, **measures, **events}
+            self.writer.write(self.done, loggable(row))
 
 
 def build(
@@ -79,55 +116,17 @@ def build(
     overrides: dict[str, Any] | None = None,
     shape: Shape | None = None,
     precision: str = "auto",
+    log_every: int = 0,
 ) -> Built:
-    """The training step of an architecture at a shape."""
+    """The training step of an architecture at a shape; `log_every` = 0 logs nothing."""
     shape = shape or Shape()
     config = shape.config(architecture, overrides)
-    model = model_of(config, shape.vocab).train()
-    optimizer = build_optimizer(model, config.train)
-    batches = shape.batches()
-    device = torch.device("cpu")
-    chosen = choose_precision(config.train, device) if precision == "auto" else precision
-
-    def step() -> None:
-        with autocast(device, chosen):
-            total, _, _ = loss_terms(model, next(batches), config.train)
-        optimize(model, optimizer, total, config.train.grad_clip)
-
-    flops = flops_per_step(config.model, shape.batch, shape.length, shape.vocab)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Built(step, {"precision": chosen, "flops": flops, "parameters": parameters, "shape": asdict(shape)})
-
-
-def build_logged(architecture: str, log_every: int, shape: Shape | None = None) -> Built:
-    """The step with everything that a metric row needs on every `log_every`-th: measures, norms, writing. 0: never."""
-    shape = shape or Shape()
-    config = shape.config(architecture)
-    model = model_of(config, shape.vocab).train()
-    optimizer = build_optimizer(model, config.train)
-    batches = shape.batches()
-    device = torch.device("cpu")
-    precision = choose_precision(config.train, device)
-    groups = named_groups(model)
+    chosen = choose_precision(config.train, CPU) if precision == "auto" else precision
+    step = TrainingStep(model_of(config, shape.vocab), config, shape.batches(), chosen)
     folder = tempfile.TemporaryDirectory()
-    writer = MetricWriter(Path(folder.name))
-    counter = itertools.count()
-
-    def step() -> None:
-        index = next(counter)
-        due = log_every > 0 and index % log_every == 0
-        with autocast(device, precision):
-            total, terms, measures = loss_terms(model, next(batches), config.train, measure=due)
-        torch.autograd.backward([total])
-        norms = gradient_norms(groups) if due else {}
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
-        rates = set_rates(optimizer, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if due:
-            row: dict[str, Any] = {f"loss/{name}": term.item() for name, term in terms.items()}
-            row |= {f"optim/lr/{name}": rate for name, rate in rates.items()}
-            row |= {f"optim/grad_norm/{name}": value for name, value in norms.items()}
-            writer.write(index, row | {name: value.tolist() for name, value in measures.items()})
-
-    return Built(step, {"folder": folder.name}, {"close": folder.cleanup})
+    if log_every:
+        step.log_every, step.writer = log_every, MetricWriter(Path(folder.name))
+    facts: dict[str, Any] = {"precision": chosen, "shape": asdict(shape)}
+    facts["parameters"] = sum(parameter.numel() for parameter in step.model.parameters())
+    facts["flops"] = flops_per_step(config.model, shape.batch, shape.length, shape.vocab)
+    return Built(step, facts, {"close": folder.cleanup})

@@ -50,7 +50,7 @@ def run(options: Options) -> PartResult:
             for length in LENGTHS
             for cached in (True, False)
         ]  # fmt: skip
-        timings = measure(contenders, rounds=options.rounds(4), steps=1, warm_up=1, budget_s=options.budget_s(15))
+        timings = measure(contenders, rounds=options.rounds(4), steps=1, warm_up=1, budget_s=options.budget_s(8))
         result.data[architecture] = timings.as_json()
         for length in LENGTHS:
             ratio = timings.ratio(_name(length, False), _name(length, True))

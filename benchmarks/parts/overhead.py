@@ -8,7 +8,7 @@ from benchmarks.options import Options
 from benchmarks.report import Goal, PartResult, Table, milliseconds, percent_over
 from benchmarks.timing import Contender, Timings, measure
 
-BUILD, LOGGED = "benchmarks.training_step:build", "benchmarks.training_step:build_logged"
+BUILD = "benchmarks.training_step:build"
 LOG_EVERY = 10
 
 
@@ -38,17 +38,17 @@ COMPARED = [  # over, under, goal in percent
     ("ghost, 4 dormant", "ghost, 0 ghosts", 0.0),
 ]
 LOGGING = [
-    Contender("no rows", LOGGED, {"architecture": "geometric", "log_every": 0}),
-    Contender(f"a row every {LOG_EVERY}", LOGGED, {"architecture": "geometric", "log_every": LOG_EVERY}),
-    Contender("a row every step", LOGGED, {"architecture": "geometric", "log_every": 1}),
+    Contender("no rows", BUILD, {"architecture": "geometric", "log_every": 0}),
+    Contender(f"a row every {LOG_EVERY}", BUILD, {"architecture": "geometric", "log_every": LOG_EVERY}),
+    Contender("a row every step", BUILD, {"architecture": "geometric", "log_every": 1}),
 ]
 
 
 def run(options: Options) -> PartResult:
     """Overheads in percent with intervals; the shape is that of the step part."""
     result = PartResult()
-    steps = measure(STEPS, rounds=options.rounds(24), steps=2, budget_s=options.budget_s(150))
-    logging = measure(LOGGING, rounds=options.rounds(10), steps=LOG_EVERY, budget_s=options.budget_s(90),
+    steps = measure(STEPS, rounds=options.rounds(24), steps=2, budget_s=options.budget_s(110))
+    logging = measure(LOGGING, rounds=options.rounds(8), steps=LOG_EVERY, budget_s=options.budget_s(45),
                       calls=("close",))  # fmt: skip
     result.data = {"steps": steps.as_json(), "logging": logging.as_json()}
     rows = [_row(steps, over, under, goal, result) for over, under, goal in COMPARED]

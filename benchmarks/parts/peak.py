@@ -41,7 +41,7 @@ def _measure(architectures: tuple[str, ...], threads: int, options: Options) -> 
         contenders.append(Contender(architecture, "benchmarks.training_step:build", step, threads))
     step = {"architecture": "hgnn", "precision": "fp32"}
     contenders.append(Contender("hgnn fp32", "benchmarks.training_step:build", step, threads))
-    return measure(contenders, rounds=options.rounds(10), steps=2, budget_s=options.budget_s(60))
+    return measure(contenders, rounds=options.rounds(10), steps=2, budget_s=options.budget_s(40))
 
 
 def _rows(timings: Timings, threads: int, clock: str, result: PartResult) -> list[tuple[str, ...]]:

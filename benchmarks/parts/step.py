@@ -39,7 +39,7 @@ def _one_architecture(architecture: str, options: Options, result: PartResult, r
     ]
     if first is not None:
         contenders.append(Contender(FIRST, "benchmarks.plain_step:build_first", first, keep_memory=False))
-    timings = measure(contenders, rounds=options.rounds(12), steps=2, budget_s=options.budget_s(45))
+    timings = measure(contenders, rounds=options.rounds(12), steps=2, budget_s=options.budget_s(35))
     result.data[architecture] = timings.as_json()
     for name, values in timings.cpu_s.items():
         ratio = timings.ratio(name, OURS)

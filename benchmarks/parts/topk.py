@@ -19,7 +19,7 @@ def run(options: Options) -> PartResult:
     result = PartResult()
     rows: list[tuple[str, ...]] = []
     for experts in (8, 16):
-        timings = measure(_contenders(experts), rounds=options.rounds(12), steps=2, budget_s=options.budget_s(50))
+        timings = measure(_contenders(experts), rounds=options.rounds(12), steps=2, budget_s=options.budget_s(35))
         result.data[f"E {experts}"] = timings.as_json()
         rows += [_row(experts, name, timings) for name in timings.cpu_s]
         if experts == 8:

@@ -24,17 +24,17 @@ def twin(model: LanguageModel, vocab: int) -> NaiveModel:
             expert.up.weight.data.copy_(layer.feed_forward.w1_EFD[number])
             expert.down.weight.data.copy_(layer.feed_forward.w2_EDF[number])
             if expert.theta_P is not None:
-                expert.theta_P.data.copy_(layer.theta_EP[number])
-        plain.router.weight.data.copy_(layer.gate.weight_ED)
+                expert.theta_P.data.copy_(layer.rotation.theta[number])
         coupling = layer.coupling[0]
-        plain.coupling.rho.data.copy_(coupling.rho_H)
+        plain.router.weight.data[: layer.num_experts].copy_(layer.gate.weight_ED)
+        plain.coupling.rho.data[: len(coupling.rho_H)].copy_(coupling.rho_H)
         plain.coupling.project.weight.data.copy_(coupling.w1_DR.T)
         plain.coupling.expand.weight.data.copy_(coupling.u_RD.T)
     return naive
 
 
 def randomised(architecture: str, **overrides: object) -> LanguageModel:
-    """A model in float64 whose every parameter is random: no gate is uniform, no angle 0, no edge weight 1."""
+    """A model in float64, every parameter random: no gate is uniform, no angle 0, no edge weight 1. Ghosts sleep."""
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     model = model_of(SHAPE.config(architecture, dotted), SHAPE.vocab).double()
     generator = torch.Generator().manual_seed(3)
@@ -44,7 +44,7 @@ def randomised(architecture: str, **overrides: object) -> LanguageModel:
 
 
 @pytest.mark.parametrize("strategy", ["all_pairs", "all_triplets", "all"])
-@pytest.mark.parametrize("architecture", ["hgnn", "geometric"])
+@pytest.mark.parametrize("architecture", ["hgnn", "geometric", "ghost"])
 def test_naive_is_the_same_function(architecture: str, strategy: str) -> None:
     model = randomised(architecture, model__coupling__strategy=strategy)
     naive = twin(model, SHAPE.vocab)
@@ -63,7 +63,7 @@ def test_naive_has_the_same_gradients() -> None:
     layer, plain = model.layers[0], naive.layers[0]
     for number, expert in enumerate(plain.experts):
         torch.testing.assert_close(layer.feed_forward.w1_EFD.grad[number], expert.up.weight.grad, rtol=1e-5, atol=1e-7)
-        torch.testing.assert_close(layer.theta_EP.grad[number], expert.theta_P.grad, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(layer.rotation.theta.grad[number], expert.theta_P.grad, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(layer.coupling[0].rho_H.grad, plain.coupling.rho.grad, rtol=1e-5, atol=1e-7)
 
 
