@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,40 +51,42 @@ def read_rules(history: RunHistory) -> Rules:
 def replay(history: RunHistory, rules: Rules, threshold: float) -> list[Wake]:
     """The ghosts that the threshold would have woken, in the order of steps.
 
-    Judged once per window of the run, on the last logged row of each: a layer is saturated when its saturation is
-    above the threshold; after `patience` saturated windows in a row, if the loss improved by less than `plateau` and
-    `min_step` is past, one of its sleeping ghosts wakes, unless another of the layer is still on its ramp. With the
-    schedule `selective` only the most saturated of these layers wakes one.
+    The rules are those of training: at the end of each window (a multiple of `window` steps) a layer is saturated when
+    its saturation is above the threshold and the loss improved by less than `plateau`; after `patience` such windows
+    in a row, from `min_step` on, one of its sleeping ghosts wakes, unless another of the layer is on its ramp. With
+    the schedule `selective` only the most saturated of these layers wakes one, and none while any ghost is on its
+    way. Saturation is that of the last row logged up to the window's end, improvement that of the first row from it.
     """
     steps, saturation = history.arrays("ghost/saturation")
     if saturation.ndim != 2:
         return []
-    improvement = _improvement(history, steps)
-    last = np.flatnonzero(np.append(steps[1:] // rules.window != steps[:-1] // rules.window, True))
     layers = saturation.shape[1]
     run_of, woken, busy_until = np.zeros(layers, int), np.zeros(layers, int), np.full(layers, -1)
     events = []
-    for row in last.tolist():
-        step = int(steps[row])
+    for step, values, improvement in _windows(history, steps, saturation, rules.window):
         with np.errstate(invalid="ignore"):
-            run_of = np.where(saturation[row] > threshold, run_of + 1, 0)
-        if step <= rules.min_step or not improvement[row] < rules.plateau:
-            continue
-        ready = (run_of >= rules.patience) & (woken < rules.ghosts) & (step >= busy_until)
-        if rules.schedule == "selective" and ready.any():
-            ready &= np.arange(layers) == int(np.where(ready, saturation[row], -np.inf).argmax())
+            saturated = (values > threshold) & (improvement < rules.plateau)
+        run_of = np.where(saturated, run_of + 1, 0)
+        busy = step < busy_until
+        ready = (run_of >= rules.patience) & (step >= rules.min_step) & (woken < rules.ghosts) & ~busy
+        if rules.schedule == "selective":
+            ready &= (np.arange(layers) == int(np.where(ready, values, -np.inf).argmax())) & (not busy.any())
         for layer in np.flatnonzero(ready).tolist():
             events.append(Wake(step, layer))
             woken[layer] += 1
-            busy_until[layer] = step + rules.ramp_steps
             run_of[layer] = 0
+            busy_until[layer] = step + rules.ramp_steps - 1
     return events
 
 
-def _improvement(history: RunHistory, steps: np.ndarray) -> np.ndarray:
-    """Loss improvement at the rows of the saturation: the newest logged one; before the first, infinite."""
-    known_steps, values = history.series("ghost/loss_improvement")
-    if not values.size:
-        return np.zeros(len(steps))
-    place = np.searchsorted(known_steps, steps, "right") - 1
-    return np.where(place >= 0, values[np.maximum(place, 0)], np.inf)
+def _windows(
+    history: RunHistory, steps: np.ndarray, saturation: np.ndarray, window: int
+) -> Iterator[tuple[int, np.ndarray, float]]:
+    """(last step, saturation (layers,), improvement of the loss) of each finished window that has a row."""
+    known_steps, improvements = history.series("ghost/loss_improvement")
+    for end in range(window, int(steps[-1]) + 1 if len(steps) else 0, window):
+        row = int(np.searchsorted(steps, end, "right")) - 1
+        if row < 0 or steps[row] <= end - window:
+            continue
+        place = int(np.searchsorted(known_steps, end))
+        yield end, saturation[row], float(improvements[place]) if place < len(known_steps) else float("nan")
