@@ -1,0 +1,74 @@
+"""`moe-hub diff RUN RUN`: what differs between two runs, in config and in last metrics."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from moe_hub.config import flatten
+from moe_hub.runs.files import plain
+from moe_hub.runs.store import RunDirectory, RunStore
+from moe_hub.terminal.command import find, guarded, runs_parser
+from moe_hub.terminal.table import lay_out, number, one_line
+
+_STAMP = ("schema_version", "version")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0 also where they differ."""
+    parser = runs_parser("diff", "Compares the config and the last metrics of two runs.", run=True)
+    parser.add_argument("other", metavar="RUN", help="the run to compare it with")
+    parser.add_argument("--json", action="store_true", help="one JSON object, for other programs")
+    options = parser.parse_args(arguments)
+
+    def work() -> int:
+        store = RunStore(options.runs_dir)
+        pair = find(store, options.run), find(store, options.other)
+        config, metrics = config_difference(*pair), metric_table(*pair)
+        if options.json:
+            found = {"runs": [run.run_id for run in pair], "config": config, "metrics": metrics}
+            print(orjson.dumps(plain(found), option=orjson.OPT_INDENT_2).decode())
+        else:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            print("\n".join(_lines(pair, config, metrics, width)))
+        return 0
+
+    return guarded(work)
+
+
+def config_difference(first: RunDirectory, second: RunDirectory) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with both; None where a run has no such key. Raises `RunError`."""
+    left, right = flatten(first.config_values()), flatten(second.config_values())
+    keys = [key for key in {**left, **right} if key not in _STAMP]
+    return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
+
+
+def metric_table(first: RunDirectory, second: RunDirectory) -> dict[str, tuple[float | None, float | None]]:
+    """Last value of each scalar metric that either run has logged, with both."""
+    left, right = ((status.metrics if (status := run.status()) else {}) for run in (first, second))
+    return {name: (left.get(name), right.get(name)) for name in sorted({**left, **right})}
+
+
+def _lines(
+    pair: tuple[RunDirectory, RunDirectory],
+    config: dict[str, tuple[Any, Any]],
+    metrics: dict[str, tuple[float | None, float | None]],
+    width: int | None,
+) -> list[str]:
+    head = tuple(run.run_id for run in pair)
+    lines = ["the configs are the same"]
+    if config:
+        rows = [(key, one_line(str(left)), one_line(str(right))) for key, (left, right) in config.items()]
+        lines = lay_out([("CONFIG", *head), *rows], width=width)
+    if metrics:
+        changes = [(name, number(a), number(b), _change(a, b)) for name, (a, b) in metrics.items()]
+        lines += ["", *lay_out([("LAST METRIC", *head, "CHANGE"), *changes], frozenset({1, 2, 3}), width)]
+    return lines
+
+
+def _change(left: float | None, right: float | None) -> str:
+    return "" if left is None or right is None else f"{right - left:+.4g}"
