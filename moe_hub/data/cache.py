@@ -114,24 +114,49 @@ def purge(root: Path, keys: set[str] | None = None) -> tuple[int, int]:
     return count, size
 
 
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The facts of an entry."""
+    facts: dict[str, Any] = orjson.loads((folder / ENTRY_FILE).read_bytes())["facts"]
+    return facts
+
+
 def sha256_of_file(path: Path, root: Path) -> str:
     """sha256 of a file's bytes, remembered by device, inode, size and times: an unchanged file is not read again.
 
     The time of change (ctime) is among them and cannot be set back, so that an edit with an old date is noticed.
     """
+    known = _remembered(path, root)
+    if known:
+        return known
     stat = path.stat()
-    identity = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-    memo = root / "files" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
-        known = orjson.loads(memo.read_bytes())
-        if known["identity"] == identity:
-            return str(known["sha256"])
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time_ns() - stat.st_ctime_ns > RACY_NS:
         with contextlib.suppress(OSError):
-            _replace(memo, orjson.dumps({"identity": identity, "sha256": digest, "path": str(path)}))
+            memo = {"identity": _identity(stat), "sha256": digest, "path": str(path)}
+            _replace(_memo_file(path, root), orjson.dumps(memo))
     return digest
+
+
+def is_remembered(path: Path, root: Path) -> bool:
+    """Whether `sha256_of_file` knows the hash of a file without reading it."""
+    return bool(_remembered(path, root))
+
+
+def _remembered(path: Path, root: Path) -> str:
+    with contextlib.suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        known = orjson.loads(_memo_file(path, root).read_bytes())
+        if known["identity"] == _identity(path.stat()):
+            return str(known["sha256"])
+    return ""
+
+
+def _identity(stat: os.stat_result) -> list[int]:
+    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _memo_file(path: Path, root: Path) -> Path:
+    return root / "files" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
 
 
 def _read(folder: Path) -> tuple[Entry | None, str]:

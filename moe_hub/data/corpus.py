@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from moe_hub.config import Config, DataConfig, parse_mixture
+from moe_hub.data import cache
 from moe_hub.data.cache import Found, default_cache_dir, open_or_build
 from moe_hub.data.file_kind import kind_of
 from moe_hub.data.lambda_source import LambdaSource
@@ -36,7 +37,6 @@ class Corpus:
     store: TokenStore
     tokenizer: Tokenizer
     weights: tuple[float, ...]
-    labels: tuple[str, ...]
     facts: dict[str, Any]
 
 
@@ -55,12 +55,19 @@ def open_corpus(config: Config, *, cache_dir: Path | None = None, progress: Prog
         key_parts(config.data, sources, kind, root),
         lambda folder: _build(folder, config.data, sources, kind, tell),
     )
+    return replace(corpus_of_entry(config, found.entry.folder), facts=_with_cache(found))
+
+
+def corpus_of_entry(config: Config, folder: Path) -> Corpus:
+    """The corpus whose tokens lie in an entry of the cache."""
+    data = config.data
+    parts = parse_mixture(data.mixture or "") if data.source == "mixture" else ()
+    facts = cache.facts_of(folder)
     return Corpus(
-        TokenStore.open(found.entry.folder),
-        load_tokenizer(found.entry.folder / "tokenizer", kind),
-        _weights(config.data),
-        tuple(source.label for source in sources),
-        _with_cache(found),
+        TokenStore.open(folder),
+        load_tokenizer(folder / "tokenizer", facts["tokenizer"]),
+        tuple(part.weight for part in parts) or (1.0,),
+        facts,
     )
 
 
@@ -156,12 +163,6 @@ def _texts_for_training(sources: list[Source]) -> Iterator[str]:
             left -= len(text)
             if left < 0:
                 return
-
-
-def _weights(data: DataConfig) -> tuple[float, ...]:
-    if data.source != "mixture":
-        return (1.0,)
-    return tuple(part.weight for part in parse_mixture(data.mixture or ""))
 
 
 def _with_cache(found: Found) -> dict[str, Any]:

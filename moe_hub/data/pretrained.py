@@ -11,8 +11,11 @@ from moe_hub.data_config import HUB_ID
 from moe_hub.errors import DataError
 
 
-def pretrained_folder(name: str) -> Path:
-    """The folder of a tokenizer; raises `DataError`. A name is looked up in the local cache first, then on the Hub."""
+def pretrained_folder(name: str, *, offline: bool = False) -> Path:
+    """The folder of a tokenizer; raises `DataError`.
+
+    A name is looked up in the local cache first and then on the Hub, unless `offline`.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -23,11 +26,11 @@ def pretrained_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    for offline in (True, False):
+    for local in (True,) if offline else (True, False):
         try:
-            found = Path(snapshot_download(name, allow_patterns=list(PRETRAINED_FILES), local_files_only=offline))
+            found = Path(snapshot_download(name, allow_patterns=list(PRETRAINED_FILES), local_files_only=local))
         except LocalEntryNotFoundError as error:
-            if not offline:
+            if offline or not local:
                 raise DataError(
                     f"tokenizer {name}: the Hub cannot be reached and no copy is in the local cache; give a folder "
                     f"with tokenizer.json in data.tokenizer_path ({type(error.__cause__).__name__})"

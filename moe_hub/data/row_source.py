@@ -47,7 +47,7 @@ OPTIONS_OF_ROWS = (
 
 
 class RowSource:
-    """Rows with columns, or of texts. `read(reading)` reads them from the start."""
+    """Rows with columns, or of texts. `read(reading)` reads them from the start; `path` is None for a Hub dataset."""
 
     plain_text = False
 
@@ -56,10 +56,11 @@ class RowSource:
         label: str,
         data: DataConfig,
         read: Callable[[Reading], Iterator[Row | BadRow]],
-        size: int,
+        path: Path | None,
         identity: Callable[[Path], dict[str, str]],
     ) -> None:
-        self.label, self.data, self.size = label, data, size
+        self.label, self.data, self.path = label, data, path
+        self.size = path.stat().st_size if path else 0  # bytes; for a Hub dataset rows, once it is loaded
         self._read, self._identity = read, identity
         self._mapping: Mapping | None = None
         self.found = Survey()
@@ -104,7 +105,7 @@ class RowSource:
     def survey_rows(self, progress: Progress) -> Survey:
         """Reads all rows; refuses none."""
         reading, self.found = Reading(), Survey()
-        for number, item in enumerate(self._documents(reading)):
+        for number, item in enumerate(self.documents(reading)):
             self.found.add(item)
             if number % 1000 == 0:
                 progress(f"Reading {self.label}", min(1.0, reading.bytes_read / max(self.size, 1)))
@@ -139,13 +140,14 @@ class RowSource:
         asked = self.data.num_train_samples
         return None if asked is None else max(2, math.ceil(asked / (1 - self.data.eval_fraction)))
 
-    def _documents(self, reading: Reading) -> Iterator[Document | BadRow]:
+    def documents(self, reading: Reading) -> Iterator[Document | BadRow]:
+        """All rows that are read, rendered."""
         mapping = self.mapping
         for item in islice(self._read(reading), self._most_rows):
             yield item if isinstance(item, BadRow) else render(item, mapping)
 
     def _split(self) -> Iterator[tuple[Document, bool]]:
-        good = (item for item in self._documents(Reading()) if isinstance(item, Document))
+        good = (item for item in self.documents(Reading()) if isinstance(item, Document))
         trained, most = 0, self.data.num_train_samples
         for document, held_out in zip(good, self.held_out.tolist(), strict=False):
             trained += not held_out
@@ -159,4 +161,4 @@ def file_rows(path: Path, kind: FileKind, data: DataConfig) -> RowSource:
     def identity(root: Path) -> dict[str, str]:
         return {"source": f"file {path.resolve()}", "kind": kind, "sha256": sha256_of_file(path, root)}
 
-    return RowSource(str(path), data, lambda reading: read_rows(path, kind, reading), path.stat().st_size, identity)
+    return RowSource(str(path), data, lambda reading: read_rows(path, kind, reading), path, identity)
