@@ -46,7 +46,7 @@
     const plotly = await load(kind);
     const { data, layout } = answer.figure;
     layout.autosize = true;
-    if (memory !== undefined) hideTitle(layout);
+    hideTitle(layout);
     layout.font = { ...layout.font, family: getComputedStyle(document.body).fontFamily };
     if (memory && (memory.key !== answer.key || memory.plotly !== plotly)) {
       memory.plotly.purge(host);

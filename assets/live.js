@@ -58,6 +58,7 @@
       state.figures = answer.figures;
       versions.offered = answer.figures.map((spec) => spec.key).join(",");
       hub.figure.fillSelect();
+      hub.emit("figures");
       again = true;
     }
     if (answer.figure) {

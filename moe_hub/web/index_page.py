@@ -8,7 +8,8 @@ from pathlib import Path
 # In the order in which they must load.
 STYLES = ("vendor/bootstrap.min.css", "tokens.css", "workbench.css")
 SCRIPTS = (
-    "core.js", "address.js", "figure.js", "status.js", "runs.js", "form.js", "live.js",
+    "core.js", "address.js", "figure.js", "status.js", "runs.js", "form.js", "tabs.js", "analysis.js", "inference.js",
+    "models.js", "live.js",
 )  # fmt: skip
 PLOTLY_2D, PLOTLY_3D = "vendor/plotly-cartesian.min.js", "vendor/plotly-gl3d.min.js"
 

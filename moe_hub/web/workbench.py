@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe_hub.errors import RunError
 from moe_hub.runs.store import RunStore
 from moe_hub.web.drawings import Drawings
 from moe_hub.web.histories import Histories
+from moe_hub.web.jobs import Jobs
 from moe_hub.web.presets import PresetStore
 from moe_hub.web.run_index import RunIndex
 from moe_hub.web.stops import Stops
+
+UPLOADS = "uploads"
+JOB_FOLDER = ".background/jobs"
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,16 @@ class Workbench:
     drawings: Drawings
     stops: Stops
     presets: PresetStore
+    jobs: Jobs
+
+    def data_source(self, text: str) -> str:
+        """`lambda`, or the path of an uploaded file by its name; raises `RunError` for anything outside the folder."""
+        if text == "lambda":
+            return text
+        path = (self.data_dir / UPLOADS / text).resolve()
+        if path.parent != (self.data_dir / UPLOADS).resolve() or not path.is_file():
+            raise RunError(f"data {text!r} is not among the uploaded files")
+        return str(path)
 
 
 def open_workbench(runs_dir: Path, data_dir: Path, prefix: str) -> Workbench:
@@ -42,4 +57,5 @@ def open_workbench(runs_dir: Path, data_dir: Path, prefix: str) -> Workbench:
         drawings=Drawings(histories),
         stops=Stops(store),
         presets=PresetStore(data_dir / "presets"),
+        jobs=Jobs(data_dir / JOB_FOLDER),
     )

@@ -6,21 +6,20 @@ from typing import Any
 
 from dash import html
 
-TABS: tuple[tuple[str, str, Any], ...] = ()
+# Key and label; what a tab shows is drawn by assets/<key>.js.
+TABS = (("analysis", "Analysis"), ("inference", "Inference"), ("models", "Models"))
 
 
 def panel() -> Any:
     """The tab list and its panels."""
-    if not TABS:
-        return html.Div(hidden=True)
     return html.Section(
         [
-            html.Div([_tab(key, label) for key, label, _ in TABS], className="tab-list", role="tablist",
+            html.Div([_tab(key, label) for key, label in TABS], className="tab-list", role="tablist",
                      **{"aria-label": "Workbench"}),
             *[
-                html.Div(content(), id=f"panel-{key}", role="tabpanel", className="tab-panel", tabIndex="0",
+                html.Div(id=f"panel-{key}", role="tabpanel", className="tab-panel", tabIndex="0",
                          hidden=True, **{"aria-labelledby": f"tab-{key}"})
-                for key, _, content in TABS
+                for key, _ in TABS
             ],
         ],
         className="panel tabs-panel",
@@ -29,6 +28,6 @@ def panel() -> Any:
 
 def _tab(key: str, label: str) -> Any:
     return html.Button(
-        label, id=f"tab-{key}", role="tab", type="button", className="tab", tabIndex="-1",
+        label, id=f"tab-{key}", role="tab", type="button", className="hub-tab", tabIndex="-1",
         **{"aria-selected": "false", "aria-controls": f"panel-{key}", "data-tab": key},
     )  # fmt: skip

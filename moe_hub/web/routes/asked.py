@@ -45,6 +45,26 @@ def text_of(body: dict[str, Any], name: str, *, most: int = 200) -> str:
     return value
 
 
+def whole_of(body: dict[str, Any], name: str, low: int, high: int, default: int) -> int:
+    """A whole number of the body within bounds, `default` where it is missing; raises `RunError`."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise RunError(f"{name} = {value!r}: a whole number from {low:,} to {high:,} is needed")
+    return value
+
+
+def number_of(body: dict[str, Any], name: str, low: float, high: float, default: float) -> float:
+    """A number of the body within bounds, `default` where it is missing; raises `RunError`."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise RunError(f"{name} = {value!r}: a number from {low:g} to {high:g} is needed")
+    return float(value)
+
+
 def json_answer(value: Any) -> Response:
     """A value as JSON that is not kept by the browser."""
     return raw_json(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))

@@ -1,0 +1,85 @@
+"""The Models tab: list, compare, evaluate, download and delete checkpoints; resume a run or fork one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import flask
+from flask import Response
+
+from moe_hub import launch
+from moe_hub.errors import RunError
+from moe_hub.runs.fork import fork
+from moe_hub.web.checkpoints import (
+    compare,
+    delete_checkpoint,
+    files_to_download,
+    find_checkpoint,
+    list_checkpoints,
+)
+from moe_hub.web.routes.asked import json_answer, json_body, text_of, whole_of
+from moe_hub.web.workbench import Workbench
+from moe_hub.web.zip_stream import zip_stream
+
+
+def routes(workbench: Workbench) -> list[Any]:
+    """Reading is GET, changing is POST."""
+    store = workbench.store
+
+    def listing() -> Response:
+        return json_answer(list_checkpoints(store))
+
+    def comparison() -> Response:
+        keys = [key for key in flask.request.args.get("keys", "").split(",") if key]
+        return json_answer(compare([find_checkpoint(store, key) for key in dict.fromkeys(keys)]))
+
+    def download(key: str) -> Response:
+        checkpoint = find_checkpoint(store, key)
+        files = files_to_download(checkpoint.folder, whole=flask.request.args.get("whole") == "1")
+        name = f"{checkpoint.run.run_id}-{checkpoint.folder.name}"
+        return Response(
+            zip_stream(files, name),
+            mimetype="application/zip",
+            headers={"Content-Disposition": f'attachment; filename="{name}.zip"', "Cache-Control": "no-store"},
+        )
+
+    def change() -> Response:
+        body = json_body()
+        action, key = text_of(body, "action"), text_of(body, "key")
+        run_id = _act(workbench, action, key, body)
+        workbench.index.forget()
+        return json_answer({"run": run_id})
+
+    def evaluate() -> Response:
+        body = json_body()
+        checkpoint = find_checkpoint(store, text_of(body, "key"))
+        arguments = [os.fspath(checkpoint.folder), "--json", "--num", str(whole_of(body, "num", 1, 100_000, 500))]
+        data = text_of(body, "data", most=1000) if body.get("data") else ""
+        if data:
+            arguments += ["--data", workbench.data_source(data)]
+        return json_answer({"job": workbench.jobs.start("moe_hub.evaluate", arguments)})
+
+    return [
+        ("api/checkpoints", listing, "GET"),
+        ("api/checkpoints/compare", comparison, "GET"),
+        ("api/checkpoints/<key>.zip", download, "GET"),
+        ("api/checkpoints", change, "POST"),
+        ("api/evaluate", evaluate, "POST"),
+    ]
+
+
+def _act(workbench: Workbench, action: str, key: str, body: dict[str, Any]) -> str:
+    checkpoint = find_checkpoint(workbench.store, key)
+    if action == "delete":
+        delete_checkpoint(checkpoint)
+        return checkpoint.run.run_id
+    if action == "resume":
+        launch.start(checkpoint.run.path, resume=True)
+        return checkpoint.run.run_id
+    if action == "fork":
+        steps = whole_of(body, "max_steps", 1, 100_000_000, 0)
+        run = fork(workbench.store, key, [f"train.max_steps={steps}"] if steps else [])
+        launch.start(run.path)
+        return run.run_id
+    raise RunError(f"action {action!r} is unknown; allowed: delete, resume, fork")
