@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
+from moe_hub.models.fused import fused_attention
 from moe_hub.models.pointwise import norm_and_rotate
 
 EXPLICIT_ATTENTION_UP_TO = 512  # tokens
@@ -95,18 +96,28 @@ def rotary_angles(
         return torch.cat((cos, cos), dim=-1) * scale, torch.cat((-sin, sin), dim=-1) * scale
 
 
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which products of x are computed: autocast's where it is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
     """Softmax attention of q (B, E x H, T, K), scaled already, over k and v (B, E x H, S, K).
 
     On a CPU in bf16 the fused kernel's backward is two to four times slower than two batched products and a softmax
     up to 512 tokens, and slower than itself in fp32 above; elsewhere the fused kernel is used.
     """
+    if _explicit(q, k.shape[-2]):
+        return _attend_explicitly(q, k, v, context.bias(q.dtype, q.device), dropout)
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        if k.shape[-2] <= EXPLICIT_ATTENTION_UP_TO:
-            return _attend_explicitly(q, k, v, context.bias(q.dtype, q.device), dropout)
         fused = _attend_fused(q.float(), k.float(), v.float(), context, dropout)
         return fused.to(q.dtype)
     return _attend_fused(q, k, v, context, dropout)
+
+
+def _explicit(x: Tensor, length: int) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and length <= EXPLICIT_ATTENTION_UP_TO
 
 
 def _attend_fused(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
@@ -118,9 +129,9 @@ def _attend_fused(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: fl
 def _attend_explicitly(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float) -> Tensor:
     batch, heads, length, width = q.shape
     q, k, v = (part.reshape(batch * heads, -1, width) for part in (q, k, v))
-    score = torch.bmm(q, k.transpose(1, 2)).view(batch, heads, length, -1)
-    # In place: the product's backward does not need its result, and masking by addition has no backward at all.
-    weight = torch.softmax(score.add_(bias), dim=-1, dtype=score.dtype)
+    score = torch.bmm(q, k.transpose(1, 2)).view(batch, heads, length, -1) + bias
+    with torch.autocast(q.device.type, enabled=False):  # it would compute the softmax in fp32
+        weight = torch.softmax(score, dim=-1)
     if dropout:
         weight = F.dropout(weight, dropout)
     return torch.bmm(weight.view(batch * heads, length, -1), v).view(batch, heads, length, width)
@@ -141,6 +152,9 @@ def attention(
     cos, sin = rotary_angles(
         context.first_position, length, head_width, rope_base, 1 / math.sqrt(head_width), x_BTD.device
     )
+    if _explicit(qkv, length) and context.cache is None and not dropout:
+        mixed_END = fused_attention(qkv, cos, sin, context.bias(qkv.dtype, qkv.device))
+        return torch.bmm(mixed_END, out_EDD.transpose(1, 2).to(mixed_END.dtype))
     q, k = norm_and_rotate(qkv[:, :, :, :2], cos, sin).flatten(2, 3).unbind(0)
     v = qkv[:, :, :, 2].permute(0, 2, 3, 1, 4).reshape(batch, experts * num_heads, length, head_width)
     k, v = context.extend(k, v, slot)

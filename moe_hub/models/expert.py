@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_hub.models.attention import Context, attention, init_inputs
+from moe_hub.models.attention import Context, attention, compute_dtype, init_inputs
+from moe_hub.models.fused import fused_feed_forward, normed_sum
 from moe_hub.models.phases import turn_by_phase
-from moe_hub.models.pointwise import norm, squared_relu
+from moe_hub.models.pointwise import squared_relu
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ def feed_forward(
     x_END: Tensor, w1_EFD: Tensor, w2_EDF: Tensor, dropout: float, residual_END: Tensor | None = None
 ) -> Tensor:
     """Squared-ReLU feed-forward of E experts, each on its own tokens, plus a residual: (E, N, D)."""
+    if x_END.device.type == "cpu" and not dropout:
+        dtype = compute_dtype(x_END)
+        residual_END = None if residual_END is None else residual_END.to(dtype)
+        return fused_feed_forward(x_END.to(dtype), w1_EFD.to(dtype), w2_EDF.to(dtype), residual_END)
     hidden_ENF = squared_relu(torch.bmm(x_END, w1_EFD.transpose(1, 2).to(x_END.dtype)))
     if dropout:
         hidden_ENF = F.dropout(hidden_ENF, dropout)
@@ -65,7 +70,7 @@ def expert_deltas(
         turned_BTD, weights.qkv_EOD, weights.out_EDD, context, slot, settings.num_heads, settings.rope_base,
         settings.dropout,
     )  # fmt: skip
-    inner_END = norm(x_BTD.flatten(0, 1).to(u_END.dtype) + u_END)
+    inner_END = normed_sum(x_BTD.flatten(0, 1), u_END)
     if context.phase_cos_BT1 is not None:
         inner_EBTD = inner_END.view(-1, *x_BTD.shape)
         inner_END = turn_by_phase(inner_EBTD, context.phase_cos_BT1, context.phase_sin_BT1).flatten(1, 2)

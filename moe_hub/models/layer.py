@@ -20,9 +20,10 @@ from moe_hub.models.attention import SAMPLE, Context, StackedAttention, attentio
 from moe_hub.models.base import Layer, Record, Terms
 from moe_hub.models.coupling import AwakeGhosts, Coupling, HypergraphCoupling
 from moe_hub.models.expert import ExpertSettings, ExpertWeights, StackedFeedForward, expert_deltas
+from moe_hub.models.fused import weighted_sum
 from moe_hub.models.ghost_experts import Ghosts
 from moe_hub.models.pointwise import norm
-from moe_hub.models.record import GhostRecord, LayerRecord, at_least_fp32, weighed
+from moe_hub.models.record import GhostRecord, LayerRecord, at_least_fp32
 from moe_hub.models.rotation import build_rotation
 from moe_hub.models.router import SoftGate, ghost_shares
 
@@ -133,7 +134,9 @@ class ExpertLayer(Layer):
             coupled_END = F.dropout(coupled_END, dropout)
             ghost_AND = None if ghost_AND is None else F.dropout(ghost_AND, dropout)
         gate_NE, logits_NE = self.gate(seen_ND) if self.gate is not None else (None, None)
-        share_NE = seen_ND.new_full((1, self.num_experts), 1 / self.num_experts) if gate_NE is None else gate_NE
+        share_NE = gate_NE
+        if share_NE is None:
+            share_NE = at_least_fp32(seen_ND).new_full((1, self.num_experts), 1 / self.num_experts)
         num_ghosts = len(self.ghosts.states()) if self.ghosts is not None else 0
         ghosts = None
         if ghost_AND is not None and self.ghosts is not None:
@@ -151,11 +154,11 @@ class ExpertLayer(Layer):
     @staticmethod
     def _readout(record: LayerRecord) -> Tensor:
         """What the layer adds to each token, (N, D)."""
-        said_ND = weighed(record.coupled_END, record.share_NE).sum(0)
+        said_ND = weighted_sum(record.coupled_END, record.share_NE)
         if record.ghosts is None:
             return said_ND
         # Summed apart, so that a silent ghost does not even change the order in which the experts are added.
-        return said_ND + weighed(record.ghosts.coupled_AND, record.ghosts.share_NA).sum(0)
+        return said_ND + weighted_sum(record.ghosts.coupled_AND, record.ghosts.share_NA)
 
     def observe(self, record: Record, context: Context) -> Terms:
         """For ghosts: the mean cosine Gram (E, E) of the experts' deltas."""

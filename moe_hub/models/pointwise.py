@@ -44,7 +44,7 @@ def norm_and_rotate(x_BTEPHK: Tensor, cos_PTK: Tensor, sin_PTK: Tensor) -> Tenso
     return result
 
 
-def _inverse_rms(x: Tensor) -> Tensor:
+def inverse_rms(x: Tensor) -> Tensor:
     """1 / sqrt(mean x^2 + eps) over the last axis, in the dtype of x, summed in fp32 or better."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     if x.dtype in (torch.bfloat16, torch.float16):
@@ -53,7 +53,7 @@ def _inverse_rms(x: Tensor) -> Tensor:
     return inverse.to(x.dtype)
 
 
-def _norm_backward(grad: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
+def norm_backward(grad: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
     """Gradient of the norm: (g - y mean(g y)) / rms; `grad` is overwritten."""
     mean = (grad * y).mean(-1, keepdim=True)
     return grad.addcmul_(y, mean, value=-1).mul_(inverse)
@@ -62,7 +62,7 @@ def _norm_backward(grad: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        inverse = _inverse_rms(x)
+        inverse = inverse_rms(x)
         y = x * inverse
         ctx.save_for_backward(y, inverse)
         return y
@@ -91,19 +91,19 @@ class _SquaredRelu(torch.autograd.Function):
 class _NormRotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_PBEHTK: Tensor, cos_PTK: Tensor, sin_PTK: Tensor) -> Tensor:
-        inverse = _inverse_rms(x_PBEHTK)
+        inverse = inverse_rms(x_PBEHTK)
         y = torch.empty(x_PBEHTK.shape, dtype=x_PBEHTK.dtype, device=x_PBEHTK.device)
         torch.mul(x_PBEHTK, inverse, out=y)
         cos, sin = (part.to(y.dtype)[:, None, None, None] for part in (cos_PTK, sin_PTK))
         ctx.save_for_backward(y, inverse, cos, sin)
-        return _turn(y, cos, sin)
+        return turn(y, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         y, inverse, cos, sin = ctx.saved_tensors
-        return _norm_backward(_turn(grad, cos, -sin), y, inverse), None, None
+        return norm_backward(turn(grad, cos, -sin), y, inverse), None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turns the first half of the last axis against the second; a new tensor. `sin` is negative in its first half."""
     return (x * cos).addcmul_(torch.roll(x, x.shape[-1] // 2, -1), sin)
