@@ -18,6 +18,8 @@ from typing import Any
 from moe_hub.config import DataConfig
 from moe_hub.data.rows import BadRow, Row, shortened
 from moe_hub.errors import DataError
+from moe_hub.lambda_calculus.judge import prefix_in_context
+from moe_hub.lambda_calculus.parser import parse
 
 TEXT_NAMES = ("text", "content", "body", "document", "story", "code", "sentence", "abstract")
 MESSAGES_NAMES = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue")
@@ -32,6 +34,7 @@ PROMPT_TEMPLATES = {
     "prompt_completion": "{prompt}",
 }
 MESSAGE_TEMPLATE = "{role}: {content}\n"
+LONGEST_TERM = 1000  # characters; a longer question is compared as text
 PLACE = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 
 
@@ -126,6 +129,17 @@ def normalised(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.casefold().split())
+
+
+def group_of(question: str, prompt: str) -> str:
+    """What equal questions have in common: for a lambda term its form without bound names, else the normal text."""
+    if "λ" in question and len(question) <= LONGEST_TERM:
+        context: list[str] = []
+        try:
+            return f"λ {prefix_in_context(parse(question, context), context)}"
+        except (DataError, RecursionError):
+            pass
+    return normalised(prompt)
 
 
 def _chosen_columns(data: DataConfig, names: list[str], where: str) -> dict[str, str]:
@@ -235,7 +249,7 @@ def _render_answer(
         return BadRow(
             line, mapping.columns.get("answer", "answer"), "a text", "nothing", "fill it in or leave the row out"
         )
-    return Document(((prompt, False), (answer, True)), normalised(prompt))
+    return Document(((prompt, False), (answer, True)), group_of(texts.get("prompt", prompt), prompt))
 
 
 def _fill(line: int, template: str, values: AnyMapping[str, Any], texts: dict[str, str]) -> str | BadRow:

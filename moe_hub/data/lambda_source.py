@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from moe_hub import lambda_calculus
 from moe_hub.config import DataConfig
 from moe_hub.data.formats import Document
@@ -64,7 +66,7 @@ class LambdaSource:
         """Generates and appends all tasks."""
         seen = {False: Survey(), True: Survey()}
         write_documents(self._documents(seen, progress), writer, tokenizer, number)
-        leaking = set(seen[True].groups.tolist()) & set(seen[False].groups.tolist())
+        leaking = np.isin(seen[True].groups, seen[False].groups)
         train = seen[False].duplicates()
         return {
             "rows": self.num_train + self.num_eval,
@@ -74,7 +76,7 @@ class LambdaSource:
             "distinct_questions": train["distinct_questions"],
             "distinct_questions_normalised": train["distinct_questions_normalised"],
             "eval_distinct_questions": seen[True].duplicates()["distinct_questions_normalised"],
-            "leaking_groups": len(leaking),
+            "leaking_rows": int(leaking.sum()),
         }
 
     def _documents(self, seen: dict[bool, Survey], progress: Progress) -> Iterator[tuple[Document, bool]]:

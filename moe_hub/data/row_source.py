@@ -90,7 +90,6 @@ class RowSource:
         refuse_bad_rows(found, self.label, skip=self.data.bad_rows == "skip")
         groups = found.groups
         self.held_out = held_out_rows(groups, self.data.eval_fraction, self.data.num_eval_samples, self.label)
-        inside = set(groups[self.held_out].tolist()) & set(groups[~self.held_out].tolist())
         return {
             "format": self.mapping.describe(),
             "prompt_template": self.mapping.prompt_template,
@@ -98,7 +97,7 @@ class RowSource:
             "first_bad_rows": list(bad_row_lines(found.first_bad, self.label)),
             **found.duplicates(),
             "random_split_leakage": round(random_split_leakage(groups, self.data.eval_fraction), 4),
-            "leaking_groups": len(inside),
+            "leaking_rows": int(np.isin(groups[self.held_out], groups[~self.held_out]).sum()),
             "notes": self.notes,
         }
 
