@@ -96,8 +96,9 @@ def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Op
     made.sort(key=lambda entry: entry[0] > 0)  # those of Muon last, as it orders them
     betas = (0.9, config.beta2)
     adamw = [values for parts, values, _ in made if not parts]
-    if config.optimizer == "muon":
-        optimizer: torch.optim.Optimizer = MuonAndAdamW(adamw, [values for parts, values, _ in made if parts], betas)
+    muon = [values for parts, values, _ in made if parts]
+    if muon:
+        optimizer: torch.optim.Optimizer = MuonAndAdamW(adamw, muon, betas)
     else:
         optimizer = torch.optim.AdamW(adamw, betas=betas, fused=True)
     # Not in the groups: what stands there is saved, and a rate belongs to the model's present state.
