@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from moe_hub.architectures import ARCHITECTURES, ParameterCount, count_parameters
 from moe_hub.config import Config, flatten, load_config, nest, preset_names, problems
-from moe_hub.errors import DataError
+from moe_hub.data import facts
+from moe_hub.errors import DataError, MoeHubError
 from moe_hub.web.fields import form_fields, to_values
 
 DEFAULT_RUNS_DIR = "runs"
@@ -57,6 +58,7 @@ class Assessment:
     vocab_size: int | None = None
     tokens_per_epoch: int | None = None
     batches_per_epoch: int | None = None
+    exact_tokens: bool = False
     data_note: str = ""
     changed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -156,12 +158,12 @@ def _named_field(section: str, message: str) -> str:
 
 
 def _with_facts(config: Config, hidden: frozenset[str], changed: Mapping[str, Any]) -> Assessment:
-    from moe_hub.data import facts
-
     try:
         estimate = facts.estimate(config)
-    except DataError as error:
-        return Assessment({"data.path": str(error)}, hidden, config, changed=changed)
+    except MoeHubError as error:
+        data_file = "data.path" if config.data.source == "file" else ""
+        place = data_file if isinstance(error, DataError) else _named_field("", str(error))
+        return Assessment({place: str(error)}, hidden, config, changed=changed)
     return Assessment(
         errors={},
         hidden=hidden,
@@ -170,6 +172,7 @@ def _with_facts(config: Config, hidden: frozenset[str], changed: Mapping[str, An
         vocab_size=estimate.vocab_size,
         tokens_per_epoch=estimate.tokens_per_epoch,
         batches_per_epoch=estimate.batches_per_epoch,
+        exact_tokens=estimate.exact,
         data_note=estimate.note,
         changed=changed,
     )

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
+from browser import FLAGS, Site, Watched, chromium
 from fake_trainer import TOKENS_PER_STEP, rows_of
 
 from moe_hub import launch
@@ -99,3 +101,48 @@ def wait_for(holds: Callable[[], Any], timeout_s: float = 20.0) -> Any:
             return value
         time.sleep(0.02)
     raise AssertionError("it did not happen in time")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A running server on empty folders; its trainers are stopped at the end."""
+    site = Site(tmp_path)
+    site.start()
+    yield site
+    site.kill()
+    store = RunStore(site.runs_dir)
+    for run_id in store.ids():
+        launch.escalate_stop(store.runs_dir / run_id, patience_s=0.5)
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[Any]:
+    """A real browser, one for all tests."""
+    executable = chromium()
+    if executable is None:
+        pytest.skip("no chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(site: Site, chrome: Any) -> Iterator[Callable[..., Watched]]:
+    """Opens pages of the site; at the end none may have had a console error or a foreign request."""
+    opened: list[Watched] = []
+    contexts: list[Any] = []
+
+    def open_page(path: str = "", **options: Any) -> Watched:
+        context = chrome.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+        contexts.append(context)
+        watched = Watched(context.new_page(), site.address)
+        opened.append(watched)
+        watched.page.goto(site.address + path)
+        watched.page.wait_for_selector("#run-status .run-title")
+        return watched
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [wrong for watched in opened for wrong in watched.wrong] == []

@@ -73,7 +73,7 @@ def test_what_is_hidden_goes_back_to_its_default_and_cannot_be_wrong() -> None:
     "changes",
     [
         {},
-        {"model__num_experts": "8", "train__learning_rate": "2e-4", "data__levels": "2, 4"},
+        {"model__num_experts": "8", "train__learning_rate": "2e-4", "data__levels": "1, 2"},
         {"model__architecture": "dense", "train__mode": "standard", "train__epochs": "3"},
         {
             "data__source": "file",

@@ -128,7 +128,11 @@ def describe_count(result: Assessment) -> Any:
             className="count-line",
         ),
         _parts_bar(count.parts, count.total),
-        html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in _facts(result)], className="facts"),
+        html.Dl(
+            [html.Div([html.Dt(name), html.Dd(value)]) for name, value in _facts(result)],
+            className="facts",
+            title=result.data_note,
+        ),
     ]
 
 
@@ -161,7 +165,7 @@ def _facts(result: Assessment) -> list[tuple[str, str]]:
         ("Vocabulary", f"{result.vocab_size:,} tokens"),
     ]
     if result.tokens_per_epoch:
-        found.append(("Epoch", f"{result.tokens_per_epoch:,} tokens"))
+        found.append(("Epoch", f"{'' if result.exact_tokens else 'about '}{result.tokens_per_epoch:,} tokens"))
     if result.batches_per_epoch:
         passes = train.max_steps * train.grad_accumulation / result.batches_per_epoch
         found.append(("Steps", f"{train.max_steps:,} = {passes:.2g} epochs"))

@@ -1,0 +1,116 @@
+"""The main job in a real browser with the real trainer: start, watch, pause, reload, resume, stop; what lives on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from browser import SMALL_OVERRIDES, Site, Watched, drawn_points, fill_small, status, until
+
+from moe_hub.runs.store import RunDirectory, RunStore
+
+pytestmark = [pytest.mark.browser, pytest.mark.training, pytest.mark.timeout(400)]
+
+Visit = Callable[..., Watched]
+
+
+def newest(site: Site) -> RunDirectory:
+    store = RunStore(site.runs_dir)
+    return store.open(until(store.ids)[0])
+
+
+def start_on_page(site: Site, page: Any, steps: str = "20000") -> RunDirectory:
+    fill_small(page, **{"train-max_steps": steps})
+    until(lambda: page.is_enabled("#start-button") and steps in page.inner_text("#command-preview"))
+    page.click("#start-button")
+    run = newest(site)
+    until(lambda: run.state() == "running", 120)
+    return run
+
+
+def test_start_watch_pause_reload_resume_stop(site: Site, visit: Visit) -> None:
+    watched = visit()
+    page = watched.page
+    until(lambda: "Train your first model" in page.inner_text("#figure-empty"))
+    run = start_on_page(site, page)
+    until(lambda: "running" in status(page))
+    first = until(lambda: drawn_points(page))
+    until(lambda: drawn_points(page) > first)
+    page.click("#pause-button")
+    until(lambda: run.state() == "paused")
+    until(lambda: "paused" in status(page))
+    held = run.status()
+    assert held is not None
+    page.reload()
+    until(lambda: "paused" in status(page))
+    until(lambda: drawn_points(page) > 0)
+    after = run.status()
+    assert after is not None
+    assert after.step == held.step
+    until(lambda: page.is_enabled("#resume-button"))
+    page.click("#resume-button")
+    until(lambda: (now := run.status()) is not None and now.step > held.step)
+    until(lambda: "running" in status(page))
+    until(lambda: page.is_enabled("#save-button"))
+    page.click("#save-button")
+    until(run.checkpoints)
+    page.click("#stop-button")
+    until(lambda: run.state() == "stopped")
+    until(lambda: "stopped" in status(page))
+    assert run.checkpoints()
+
+
+def test_it_goes_on_without_page_and_server_and_obeys_afterwards(site: Site, visit: Visit) -> None:
+    watched = visit()
+    run = start_on_page(site, watched.page)
+    until(lambda: "running" in status(watched.page))
+    watched.page.close()
+    site.kill()
+    before = run.status()
+    assert before is not None
+    until(lambda: (now := run.status()) is not None and now.step > before.step + 5)
+    assert run.state() == "running"
+    site.start()
+    page = visit().page
+    until(lambda: "running" in status(page))
+    until(lambda: page.is_enabled("#stop-button"))
+    page.click("#stop-button")
+    until(lambda: run.state() == "stopped")
+    until(lambda: "stopped" in status(page))
+
+
+def test_a_run_from_a_shell_appears_live_in_two_tabs(site: Site, visit: Visit) -> None:
+    pages = [visit().page, visit().page]
+    flags = [part for override in [*SMALL_OVERRIDES, "train.max_steps=20000"] for part in ("--set", override)]
+    command = [sys.executable, "-m", "moe_hub.train", "--preset", "geometric_lambda", "--runs-dir", str(site.runs_dir)]
+    shell = subprocess.Popen([*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for page in pages:
+            until(lambda page=page: "running" in status(page), 120)
+            first = until(lambda page=page: drawn_points(page))
+            until(lambda page=page, first=first: drawn_points(page) > first)
+        shell.terminate()
+        assert shell.wait(timeout=60) == 0
+        for page in pages:
+            until(lambda page=page: "stopped" in status(page))
+    finally:
+        shell.kill()
+
+
+def test_a_failing_run_says_why_and_the_page_goes_on(site: Site, visit: Visit) -> None:
+    page = visit().page
+    missing = site.data_dir / "none.jsonl"
+    missing.parent.mkdir(parents=True, exist_ok=True)
+    missing.write_text('{"text": "hello hello hello"}\n' * 50)
+    fill_small(page, **{"train-max_steps": "50"})
+    page.uncheck("#field-train-lambda_cognitive-enabled")
+    page.select_option("#field-data-source", "file")
+    page.fill("#field-data-path", str(missing))
+    until(lambda: str(missing) in page.inner_text("#command-preview"))
+    until(lambda: page.is_enabled("#start-button") or page.inner_text("#validation-summary"))
+    missing.unlink()
+    page.click("#start-button", force=True)
+    until(lambda: "none.jsonl" in page.inner_text("body"), 120)
