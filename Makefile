@@ -8,13 +8,21 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 SOURCES = setup.cfg setup.py constraints.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train web test unit check fix bench clean
+.DELETE_ON_ERROR:
+.PHONY: help setup train web test unit check fix bench clean browser
 
 help:  ## Show this help
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@echo "PYTHON=$(PYTHON) makes $(VENV); ARGS='...' passes flags on to train, web, test, unit and bench"
 
-$(VENV)/.web-installed: $(SOURCES)
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# An environment that was left half made, or whose Python is gone, is made again.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "MoE Hub needs Python 3.11 or newer, which $(PYTHON) is not; as in: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.web-installed: $(VENV)/.made $(SOURCES)
 	@echo "Installing MoE Hub into $(VENV); the first time this takes a few minutes"
 	@$(PIP_INSTALL) torch
 	@$(PIP_INSTALL) --editable '.[web]'
@@ -24,13 +32,13 @@ $(VENV)/.test-installed: $(VENV)/.web-installed
 	@$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 
-.PHONY: browser
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  { echo "Installing chromium with the system's package manager"; \
 	    if command -v apt-get >/dev/null; then \
-	      SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \
-	      $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq chromium >/dev/null; \
+	      AS_ROOT=$$(test "$$(id -u)" = 0 || echo sudo); \
+	      $$AS_ROOT apt-get update -qq && \
+	      $$AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	    else echo "Install chromium, then run this again" >&2; exit 1; fi; }
 
 setup: $(VENV)/.web-installed  ## Make .venv and install the package with its web extras
@@ -45,7 +53,7 @@ test: $(VENV)/.test-installed browser  ## Run all tests, browser and training te
 	@$(BIN)/python -m pytest $(ARGS)
 
 unit: $(VENV)/.test-installed  ## Run the unit tests alone (under a minute)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not training" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not training and not slow" $(ARGS)
 
 check: $(VENV)/.test-installed  ## Formatter, linter, types, import layers: changes nothing
 	@$(BIN)/ruff format --check .
@@ -62,3 +70,4 @@ bench: $(VENV)/.test-installed  ## Benchmarks: a table of ratios, and JSON in be
 
 clean:  ## Remove .venv and caches; runs stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find moe_hub tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
