@@ -19,6 +19,9 @@ SPIKE_ROWS = 20  # rows before anything can be called unusual
 _MEMORY = 0.95  # of level and spread
 
 
+_KNOWN_LATER = frozenset({"ghost/loss_improvement"})  # NaN until two windows have ended
+
+
 @dataclass(frozen=True)
 class Alarm:
     """One thing that is wrong: `step` is when it began or was worst, `text` what happened and what to look at."""
@@ -40,6 +43,8 @@ def not_finite(history: RunHistory) -> list[Alarm]:
     for name in sorted(history.names(), key=lambda name: (not name.startswith(("train/", "loss/", "val/")), name)):
         steps, values = history.arrays(name)
         wrong = ~np.isfinite(values.reshape(len(values), -1)).all(1)
+        if name in _KNOWN_LATER:
+            wrong[: int(np.append(~np.isnan(values.reshape(len(values), -1)).all(1), True).argmax())] = False
         count = int(wrong.sum())
         if count:
             first = int(steps[int(wrong.argmax())])

@@ -105,8 +105,9 @@ def _angles(history: RunHistory, offset_S: np.ndarray, view: View, drawing: Draw
 
 
 def _wrapped(angle_rad: np.ndarray) -> np.ndarray:
-    """Radians as degrees in [-180, 180)."""
-    return np.asarray((np.degrees(angle_rad) + 180) % 360 - 180)
+    """Radians as degrees between -180 and 180; half a turn either way is shown as 180."""
+    angle = (np.degrees(angle_rad) + 180) % 360 - 180
+    return np.asarray(np.where(angle < -179.5, angle + 360, angle))
 
 
 @figure("Lambda", "Reasoning Accuracy", ("val/exact_match*", "lambda/exact_match/*"))

@@ -14,11 +14,11 @@ from moe_hub.figures.lines import Curve, add_curves, reference, run_label
 from moe_hub.figures.parts import (
     chosen_layer,
     expert_curves,
-    expert_name,
     first_with,
     known_panels,
     layer_curves,
     primary_experts,
+    short_name,
 )
 from moe_hub.figures.spec import figure
 from moe_hub.figures.view import View
@@ -35,7 +35,7 @@ def expert_activations(histories: Sequence[RunHistory], view: View) -> Drawing:
     its contribution. Each layer's shares sum to 1. A row that fades out is an expert that is dying; one that takes
     over starves the others. Grey: not logged or not finite.
 
-    Null value: 1 / experts, an even share, which is where an untrained gate stands.
+    Null value: 1 / experts, an even share, which is where an untrained gate stands; 0 for a ghost (G) that sleeps.
     """
     drawing = Drawing()
     history = first_with(histories, "expert/load", drawing)
@@ -43,9 +43,10 @@ def expert_activations(histories: Sequence[RunHistory], view: View) -> Drawing:
         return drawing
     load = history.arrays("expert/load")[1]
     layers, experts = load.shape[1:]
-    even = 1 / experts
+    primary = primary_experts(history, experts)
+    even = 1 / primary
     trace = heatmap_over_steps(drawing, history, "expert/load", view, load.reshape(len(load), -1))
-    rows = [f"L{layer} E{expert}" for layer in range(layers) for expert in range(experts)]
+    rows = [f"L{layer} {short_name(expert, primary)}" for layer in range(layers) for expert in range(experts)]
     trace |= {
         "colorscale": theme.color_scale(theme.palette(view).sequential), "zmin": 0,
         "colorbar": color_bar(f"share<br>(even: {even:.3g})", view),
@@ -127,8 +128,8 @@ def _dead_experts(history: RunHistory) -> str:
     values = history.arrays("expert/utilization")[1]
     if values.ndim != 3 or not len(values):
         return ""
-    dead = [f"L{layer} {expert_name(expert, primary_experts(history, values.shape[2]))}"
-            for layer, expert in np.argwhere(values[-1] < DEAD_SHARE).tolist()]  # fmt: skip
+    primary = primary_experts(history, values.shape[2])  # a ghost that sleeps is not dead
+    dead = [f"L{layer} E{expert}" for layer, expert in np.argwhere(values[-1][:, :primary] < DEAD_SHARE).tolist()]
     if not dead:
         return "no dead expert now"
     shown = ", ".join(dead[:8]) + (f" and {len(dead) - 8} more" if len(dead) > 8 else "")

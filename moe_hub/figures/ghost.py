@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -129,8 +130,16 @@ def _factor_curves(history: RunHistory, names: Sequence[str], view: View) -> lis
             found.append(Curve(f"{history.run_id}/{name}/mean", f"{word}, mean of layers",
                                history.x_values(name, view.x), y, colour, dash=dash, panel=1))  # fmt: skip
         else:
-            found.append(metric_curve(history, name, view, word, colour, dash=dash, panel=1))
+            found.append(_from_first(metric_curve(history, name, view, word, colour, dash=dash, panel=1)))
     return present(found)
+
+
+def _from_first(curve: Curve | None) -> Curve | None:
+    """Without the NaN rows before the first value: the improvement is not known before two windows have ended."""
+    if curve is None or not np.isfinite(curve.y).any():
+        return curve
+    first = int(np.isfinite(curve.y).argmax())
+    return replace(curve, x=curve.x[first:], y=curve.y[first:], smoother=None)
 
 
 @figure("Ghost", "Ghost vs Primary Learning", ("optim/lr/ghost*", "optim/grad_norm/ghost*", "ghost/contribution"))

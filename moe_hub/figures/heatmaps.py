@@ -11,7 +11,15 @@ from moe_hub.figures import theme
 from moe_hub.figures.axes import x_axis
 from moe_hub.figures.buckets import visible
 from moe_hub.figures.drawing import Drawing, Trace
-from moe_hub.figures.parts import chosen_layer, column_means, expert_name, first_with, primary_experts, row_at_end
+from moe_hub.figures.parts import (
+    chosen_layer,
+    column_means,
+    expert_name,
+    first_with,
+    primary_experts,
+    row_at_end,
+    short_name,
+)
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 
@@ -73,7 +81,7 @@ def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str, 
     values = row_at_end(history, metric, view, drawing)[layer]
     experts = primary_experts(history, values.shape[1])
     names = [expert_name(index, experts) for index in range(values.shape[1])]
-    short = [name.replace("expert ", "E").replace("ghost ", "G") for name in names] if len(names) > 8 else names
+    short = [short_name(index, experts) for index in range(len(names))] if len(names) > 8 else names
     colours = theme.palette(view)
     trace: Trace = {
         "type": "heatmap", "uid": f"{history.run_id}/{metric}/square", "name": metric, "x": short, "y": short,

@@ -53,6 +53,11 @@ def expert_name(index: int, experts: int) -> str:
     return f"expert {index}" if index < experts else f"ghost {index - experts}"
 
 
+def short_name(index: int, experts: int) -> str:
+    """E0, E1, ..., then G0, G1, ... for ghosts."""
+    return f"E{index}" if index < experts else f"G{index - experts}"
+
+
 def primary_experts(history: RunHistory, all_experts: int) -> int:
     """How many of the experts of a metric are no ghosts, by the run's config."""
     count = history.config.get("model", {}).get("num_experts")

@@ -53,6 +53,12 @@ def test_values_that_are_not_finite_are_named_with_their_first_step() -> None:
     assert "2 of 5 rows" in found[0].text
 
 
+def test_what_is_not_known_yet_is_no_alarm() -> None:
+    rows = [{"step": step, "ghost/loss_improvement": "NaN" if step < 5 or step == 8 else 0.1} for step in range(10)]
+    assert [(alarm.metric, alarm.step) for alarm in alarms(run(rows))] == [("ghost/loss_improvement", 8)]
+    assert alarms(run(rows[:5])) == []
+
+
 def test_a_dead_expert_is_named_with_the_step_since_when() -> None:
     rows = [{"step": 10 * step, "expert/utilization": [[1.0, 0.5 if step < 4 else 0.001, 0.0]]} for step in range(9)]
     found = alarms(run(rows, experts=2))
