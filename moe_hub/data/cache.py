@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from moe_hub.errors import DataError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 ENTRY_FILE = "entry.json"
 RACY_NS = 2_000_000_000  # a file changed this shortly before it was hashed may change again within one clock tick
 

@@ -82,6 +82,11 @@ class Document:
         return "".join(part for part, _ in self.parts)
 
     @property
+    def is_text(self) -> bool:
+        """Whether all of it is learned."""
+        return all(learned for _, learned in self.parts)
+
+    @property
     def question(self) -> str:
         """What comes before the first learned part; the text, where all is learned."""
         return "".join(part for part, _ in takewhile(lambda part: not part[1], self.parts)) or self.text
@@ -291,7 +296,7 @@ def _role_and_content(line: int, place: str, message: Any, fix: str) -> tuple[st
     role_name = "role" if "role" in message else "from"
     content_name = "content" if "content" in message else "value"
     role = _text_of(line, message, role_name)
-    content = _text_of(line, message, content_name, optional=True)
+    content = _text_of(line, message, content_name, optional=content_name in message)
     for name, found in ((role_name, role), (content_name, content)):
         if isinstance(found, BadRow):
             return BadRow(line, f"{place}.{name}", found.expected, found.found, fix)

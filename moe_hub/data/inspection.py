@@ -95,8 +95,8 @@ def _inspect_rows(source: RowSource, report: Report, tell: Progress) -> None:
         for (column, expected), count in found.bad_by_kind.most_common()
     ]
     report.first_bad_rows += [asdict(row) for row in found.first_bad]
-    report.duplicates = found.duplicates()
     if found.good:
+        report.duplicates = found.duplicates()
         report.lengths = histogram(found.lengths, "characters")
         _judge_duplicates(source, found.groups, report)
     if found.bad and (source.data.bad_rows == "refuse" or not found.good):

@@ -159,7 +159,7 @@ class _Scanner:
 
     def _fail_in_value(self, error: json.JSONDecodeError) -> NoReturn:
         line = self.line() + self._text.count("\n", self._at, error.pos)
-        if self._ended and self._wants_more(error):
+        if self._ended and (error.msg.startswith("Unterminated") or error.pos >= len(self._text.rstrip())):
             raise DataError(
                 f"{self.path}, line {line}: the file ends inside the row that begins in line {self.line()}; "
                 "it is cut off: copy or write it again"
@@ -169,22 +169,23 @@ class _Scanner:
 
     def _fill(self) -> bool:
         """Reads on, at least as much as is held, and lets go of what lies behind the position."""
-        if self._ended:
-            return False
-        self.line()
         held = self._text[self._at :]
         if len(held) > LINE_LIMIT:
             raise DataError(f"{self.path}, line {self.line()}: a row above {LINE_LIMIT >> 20} MiB; split it")
-        parts, size = [held], 0
+        parts: list[str] = []
+        size = 0
         while size <= len(held):  # doubling keeps the repeated parsing of one long row linear
             chunk = next(self._chunks, "")
             if not chunk:
-                self._ended = True
                 break
             parts.append(chunk)
             size += len(chunk)
-        self._text, self._at, self._counted_to = "".join(parts), 0, 0
-        return size > 0
+        if not parts:
+            self._ended = True
+            return False
+        self.line()
+        self._text, self._at, self._counted_to = held + "".join(parts), 0, 0
+        return True
 
 
 def _integer(digits: str) -> int | float:

@@ -51,7 +51,7 @@ class Survey:
         self._groups.append(hash_of(item.group))
         self._questions.append(hash_of(item.question))
         self._exact.append(hash_of(text))
-        self._normal.append(hash_of(normalised(text)))
+        self._normal.append(self._groups[-1] if item.is_text else hash_of(normalised(text)))
 
     @property
     def groups(self) -> Hashes:

@@ -54,7 +54,7 @@ def _write_batch(batch: list[tuple[Document, bool]], writer: TokenWriter, tokeni
     encoded = iter(tokenizer.encode_many([text for document, _ in batch for text, _ in document.parts]))
     bos, eos = np.array([tokenizer.bos_id], np.uint32), np.array([tokenizer.eos_id], np.uint32)
     for document, held_out in batch:
-        kind = TEXT if all(learned for _, learned in document.parts) else SAMPLE
+        kind = TEXT if document.is_text else SAMPLE
         writer.begin(kind, held_out=held_out, source=number, steps=document.steps, level=document.level)
         writer.append(bos, learned=False)
         for _, learned in document.parts:

@@ -1,7 +1,7 @@
 """Tokens of all documents on disk, written once in order and read through memory maps.
 
-`ids.bin`: the ids of all documents, one after another. Per document: its end in `ids.bin`, kind, split, source, steps,
-level. `spans.npy`: the stretches [begin, end) of `ids.bin` that are learned, in order.
+`ids.bin`: the ids of all documents, one after another. `documents.npy`: for each its end in `ids.bin`, kind, side of
+the split, source, steps, level. `spans.npy`: the stretches [begin, end) of `ids.bin` that are learned, in order.
 """
 
 from __future__ import annotations
@@ -73,8 +73,10 @@ class TokenWriter:
         """Writes all that is held."""
         self._flush()
         self._file.close()
+        documents = np.empty(len(self._columns["ends"]), list(COLUMNS.items()))
         for name, column in self._columns.items():
-            np.save(self.folder / f"{name}.npy", np.array(column, np.int64).astype(COLUMNS[name]))
+            documents[name] = np.array(column, np.int64)
+        np.save(self.folder / "documents.npy", documents)
         np.save(self.folder / "spans.npy", np.array(self._spans, np.int64).reshape(-1, 2))
         layout = {"dtype": self.dtype.name, "tokens": self.position}
         (self.folder / "layout.json").write_text(json.dumps(layout))
@@ -120,7 +122,8 @@ class TokenStore:
             if layout["tokens"]
             else np.empty(0, dtype)
         )
-        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+        documents = np.load(folder / "documents.npy", mmap_mode="r")
+        columns = {name: documents[name] for name in COLUMNS}
         ends = columns.pop("ends")
         begins = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
         return cls(ids, np.load(folder / "spans.npy", mmap_mode="r"), begins, ends, **columns)
