@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
+from transformers.utils import logging as transformers_logging
 
 import moe_hub.models.language_model  # noqa: F401  (registers the classes)
 from moe_hub.errors import RunError
@@ -57,6 +58,7 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Loaded:
     """Model and tokenizer of a checkpoint folder, in eval mode; raises `RunError`."""
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
         raise RunError(f"checkpoint {folder} is not one: it must hold config.json and model.safetensors")
+    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -54,7 +54,10 @@ def evaluate_checkpoint(
 
 
 def held_out_tasks(config: Config, count: int) -> list[Sample]:
-    """The first `count` tasks of the test split under the config's lambda settings."""
+    """Tasks of the test split with different terms: `count` of them, or what `4 count` draws find.
+
+    Small terms are few, and one that is drawn twice must not count twice in an interval.
+    """
     data = config.data
     settings = TaskSettings(
         levels=data.levels,
@@ -63,7 +66,13 @@ def held_out_tasks(config: Config, count: int) -> list[Sample]:
         layout=data.layout,
         max_tokens=config.model.max_seq_len - 2,  # <bos> and <eos>
     )
-    return [make_sample(settings, SPLIT, data.lambda_seed, index) for index in range(count)]
+    found: dict[tuple[int, str], Sample] = {}
+    for index in range(4 * count):
+        sample = make_sample(settings, SPLIT, data.lambda_seed, index)
+        found.setdefault((sample.level, sample.term), sample)
+        if len(found) == count:
+            break
+    return list(found.values())
 
 
 def _config(folder: Path, data: str | None, overrides: Sequence[str]) -> Config:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 import torch
+from transformers.utils import logging as transformers_logging
 
 from moe_hub.architectures import count_parameters
 from moe_hub.checkpoint import TrainerState, folder_name, read_state, restore, step_of
@@ -37,6 +38,7 @@ def run_training(run: RunDirectory, *, resume: bool = False) -> str:
     for what a person can mend; any other error passes through. In each case the status says why.
     """
     config = run.config()
+    transformers_logging.disable_progress_bar()  # of saving a model: it would tear our own
     with run.lock():
         record = RunRecord(run.path, config.train.max_steps, keep_attempt=resume)
         with Controller(run.path) as controller:
