@@ -71,7 +71,7 @@ def cases(make_history: Make) -> dict[str, list[RunHistory]]:
         "nan": [RunHistory("20261124-155512-nan-0002", CONFIG, None, with_nan())],
         "all nan": [RunHistory("20261124-155512-nan-0003", CONFIG, None, [with_nan()[0], with_nan()[39]])],
         "no config": [RunHistory("bare", {}, None, rows(30))],
-        "many": [make_history(30, seed) for seed in range(25)] + [nothing],
+        "many": [make_history(25, seed) for seed in range(12)] + [nothing],
     }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def cases(make_history: Make) -> dict[str, list[RunHistory]]:
 def test_every_figure_draws_every_history(key: str, case: str, cases: dict[str, list[RunHistory]]) -> None:
     for view in VIEWS:
         figure = registry.compose(key, cases[case], view)
-        if view in VIEWS[:2]:
+        if view is VIEWS[1] and case in ("one run", "nan", "no rows"):
             go.Figure(figure)  # plotly.py checks every property and value
         content = json.loads(serve.figure_json(key, cases[case], view))
         check_figure(content)
@@ -103,9 +103,14 @@ def check_figure(figure: dict[str, Any]) -> None:
         assert layout["meta"]["notes"], "an empty figure must say why"
 
 
+@pytest.fixture(scope="module")
+def two(make_history: Make) -> list[RunHistory]:
+    return [make_history(40, 0), make_history(40, 1)]
+
+
 @pytest.mark.parametrize("key", KEYS)
-def test_every_figure_is_pure(key: str, make_history: Make) -> None:
-    histories = [make_history(40, 0), make_history(40, 1)]
+def test_every_figure_is_pure(key: str, two: list[RunHistory]) -> None:
+    histories = two
     before = {
         (history.run_id, name): copy.deepcopy(history.arrays(name)) for history in histories for name in history.names()
     }  # fmt: skip
@@ -169,9 +174,10 @@ def test_text_from_outside_is_shown_as_text(make_history: Make) -> None:
 
 def test_zoom_and_choices_hang_on_stable_names(history: RunHistory, make_history: Make) -> None:
     """More rows or another run in front change neither the uids of a run's traces nor the revisions."""
+    short, long = make_history(40), make_history(60)
     for key in KEYS:
-        alone = registry.compose(key, [make_history(40)], View())
-        later = registry.compose(key, [make_history(60)], View())
+        alone = registry.compose(key, [short], View())
+        later = registry.compose(key, [long], View())
         assert {trace["uid"] for trace in alone["data"]} <= {trace["uid"] for trace in later["data"]}, key
         assert alone["layout"]["uirevision"] == later["layout"]["uirevision"]
         for name in ("xaxis", "yaxis", "scene"):
