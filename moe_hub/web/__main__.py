@@ -64,6 +64,8 @@ def serve(options: argparse.Namespace) -> None:
     if options.token and len(options.token) < SHORTEST_TOKEN:
         raise ConfigError(f"--token must have at least {SHORTEST_TOKEN} characters")
     listener = listen(options.host, options.port)
+    # The token cache of this server, and of the trainers that it starts, lies in its data folder.
+    os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
     import waitress
 
     app = build(options)

@@ -13,6 +13,7 @@ from moe_hub.web.jobs import Jobs
 from moe_hub.web.presets import PresetStore
 from moe_hub.web.run_index import RunIndex
 from moe_hub.web.stops import Stops
+from moe_hub.web.uploads import Uploads
 
 UPLOADS = "uploads"
 JOB_FOLDER = ".background/jobs"
@@ -32,6 +33,7 @@ class Workbench:
     stops: Stops
     presets: PresetStore
     jobs: Jobs
+    uploads: Uploads
 
     def data_source(self, text: str) -> str:
         """`lambda`, or the path of an uploaded file by its name; raises `RunError` for anything outside the folder."""
@@ -58,4 +60,5 @@ def open_workbench(runs_dir: Path, data_dir: Path, prefix: str) -> Workbench:
         stops=Stops(store),
         presets=PresetStore(data_dir / "presets"),
         jobs=Jobs(data_dir / JOB_FOLDER),
+        uploads=Uploads(data_dir / UPLOADS),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from dash import html
 
 # Key and label; what a tab shows is drawn by assets/<key>.js.
-TABS = (("analysis", "Analysis"), ("inference", "Inference"), ("models", "Models"))
+TABS = (("analysis", "Analysis"), ("inference", "Inference"), ("models", "Models"), ("data", "Data"))
 
 
 def panel() -> Any:

@@ -1,0 +1,116 @@
+"""The Data tab: uploads in chunks, preview and report of a source, uploaded files, and the token cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+from flask import Response
+
+from moe_hub.config import Config, nest, validate
+from moe_hub.data import cache
+from moe_hub.errors import DataError
+from moe_hub.web.data_preview import preview
+from moe_hub.web.fields import form_fields, to_values
+from moe_hub.web.routes.asked import json_answer, json_body, text_of, whole_of
+from moe_hub.web.uploads import MOST_BYTES, MOST_CHUNK
+from moe_hub.web.workbench import Workbench
+
+
+def routes(workbench: Workbench) -> list[Any]:
+    """Listing and preview are GET; whatever writes or starts something is POST."""
+    uploads = workbench.uploads
+
+    def listing() -> Response:
+        return json_answer({"files": uploads.files(), "cache": _cache()})
+
+    def begin() -> Response:
+        body = json_body()
+        upload_id = uploads.begin(text_of(body, "name", most=500), whole_of(body, "size", 1, MOST_BYTES, 0))
+        return json_answer({"upload": upload_id, "chunk": MOST_CHUNK // 4})
+
+    def append(upload_id: str) -> Response:
+        request = flask.request
+        if request.mimetype != "application/octet-stream":
+            raise DataError("a chunk is application/octet-stream")
+        if (request.content_length or 0) > MOST_CHUNK:
+            raise DataError(f"a chunk has at most {MOST_CHUNK:,} bytes")
+        offset = request.args.get("offset", "")
+        return json_answer(uploads.append(upload_id, int(offset) if offset.isdigit() else -1, request.get_data()))
+
+    def show() -> Response:
+        return json_answer(preview(_config(json_body())))
+
+    def inspect() -> Response:
+        config = _config(json_body())
+        return json_answer({"job": workbench.jobs.start("moe_hub.data", _inspect_arguments(config))})
+
+    def change() -> Response:
+        body = json_body()
+        action = text_of(body, "action")
+        if action == "delete":
+            uploads.remove(text_of(body, "name"))
+        elif action == "purge":
+            cache.purge(cache.default_cache_dir(), _keys(body))
+        else:
+            raise DataError(f"action {action!r} is unknown; allowed: delete, purge")
+        return listing()
+
+    return [
+        ("api/data", listing, "GET"),
+        ("api/data", change, "POST"),
+        ("api/data/preview", show, "POST"),
+        ("api/data/inspect", inspect, "POST"),
+        ("api/uploads", begin, "POST"),
+        ("api/uploads/<upload_id>", append, "POST"),
+    ]
+
+
+def _cache() -> dict[str, Any]:
+    root = cache.default_cache_dir()
+    rows = [
+        {
+            "key": entry.key,
+            "bytes": entry.size,
+            "used": entry.used,
+            "source": entry.parts.get("source", ""),
+            "tokenizer": entry.parts.get("tokenizer", ""),
+        }
+        for entry in cache.entries(root)
+    ]
+    return {"folder": str(root), "entries": rows}
+
+
+def _config(body: dict[str, Any]) -> Config:
+    """A config with the data settings of the request; raises `ConfigError`."""
+    asked = body.get("data")
+    if not isinstance(asked, dict):
+        raise DataError("data must be an object of data settings")
+    known = {f"data.{name}": value for name, value in asked.items() if f"data.{name}" in form_fields()}
+    values = {path: value for path, value in to_values(known).items() if value not in (None, "")}
+    return validate(nest({**values, "train.lambda_cognitive.enabled": False}))
+
+
+def _inspect_arguments(config: Config) -> list[str]:
+    """The arguments of `python -m moe_hub.data inspect` for this data."""
+    data = config.data
+    if data.source not in ("file", "hub"):
+        raise DataError("choose a file or a Hub dataset to inspect")
+    source = data.path if data.source == "file" else f"hub:{data.name}"
+    defaults = Config().data
+    arguments = ["inspect", "--json"]
+    for name in type(data).model_fields:
+        value = getattr(data, name)
+        if name not in ("source", "path", "name") and value != getattr(defaults, name):
+            arguments += ["--set", f"data.{name}={value}"]
+    return [*arguments, "--", str(source)]
+
+
+def _keys(body: dict[str, Any]) -> set[str] | None:
+    """The keys to purge; None for all."""
+    keys = body.get("keys")
+    if keys is None:
+        return None
+    if not isinstance(keys, list) or not keys or not all(isinstance(key, str) and len(key) == 32 for key in keys):
+        raise DataError("keys must be a list of keys of the cache")
+    return set(keys)
