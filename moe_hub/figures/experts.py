@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing
-from moe_hub.figures.heatmaps import color_bar, heatmap_over_steps, row_axis, square
+from moe_hub.figures.heatmaps import color_bar, heatmap_over_steps, largest, row_axis, square
 from moe_hub.figures.lines import Curve, add_curves, reference, run_label
 from moe_hub.figures.parts import (
     chosen_layer,
@@ -48,7 +48,7 @@ def expert_activations(histories: Sequence[RunHistory], view: View) -> Drawing:
     trace = heatmap_over_steps(drawing, history, "expert/load", view, load.reshape(len(load), -1))
     rows = [f"L{layer} {short_name(expert, primary)}" for layer in range(layers) for expert in range(experts)]
     trace |= {
-        "colorscale": theme.color_scale(theme.palette(view).sequential), "zmin": 0,
+        "colorscale": theme.color_scale(theme.palette(view).sequential), "zmin": 0, "zmax": largest(trace["z"]),
         "colorbar": color_bar(f"share<br>(even: {even:.3g})", view),
         "hovertemplate": "%{y}<br>%{x}<br>share %{z:.4f}" + f"<extra>even share {even:.4f}</extra>",
     }  # fmt: skip

@@ -62,6 +62,12 @@ def row_axis(drawing: Drawing, trace: Trace, rows: list[str], per_layer: int, vi
     }  # fmt: skip
 
 
+def largest(values: np.ndarray) -> float:
+    """The largest finite value, above 0: the end of a colour scale that begins at 0."""
+    finite = values[np.isfinite(values)]
+    return max(float(finite.max()), 1e-12) if finite.size else 1.0
+
+
 def color_bar(title: str, view: View) -> dict[str, Any]:
     """A colour bar that leaves the figure its width."""
     narrow = view.width_px < theme.NARROW_PX
@@ -87,12 +93,10 @@ def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str, 
         "type": "heatmap", "uid": f"{history.run_id}/{metric}/square", "name": metric, "x": short, "y": short,
         "z": np.where(np.isfinite(values), values, np.nan), "hoverongaps": False, "xgap": 1, "ygap": 1,
         "colorscale": theme.color_scale(colours.diverging if signed else colours.sequential),
-        "zmin": -1 if signed else 0, "colorbar": color_bar(unit, view),
+        "zmin": -1 if signed else 0, "zmax": 1 if signed else largest(values), "colorbar": color_bar(unit, view),
         "hovertemplate": f"%{{y}} reads %{{x}}<br>{unit} %{{z:.4f}}<extra></extra>" if not signed
         else f"%{{y}} and %{{x}}<br>{unit} %{{z:.4f}}<extra></extra>",
     }  # fmt: skip
-    if signed:
-        trace["zmax"] = 1
     if len(names) <= 8:
         trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 11}}
     drawing.traces.append(trace)

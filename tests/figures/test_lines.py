@@ -117,6 +117,59 @@ def test_the_trend_is_that_of_the_last_third() -> None:
     assert name.endswith("nat per 1,000 steps")
 
 
+def test_a_heatmap_shows_means_of_many_rows_and_gaps_where_nothing_is_finite() -> None:
+    load = np.random.default_rng(0).random((3000, 2, 2))
+    load[1200:1800, 0, 1] = np.nan
+    rows = [{"step": step, "expert/load": values} for step, values in enumerate(load)]
+    figure = draw(RunHistory("run", {}, None, rows), "expert-activations")
+    [heatmap] = figure["data"]
+    each = -(-3000 // 500)
+    assert f"3,000 rows, shown as means of {each} neighbouring rows" in notes(figure)
+    np.testing.assert_allclose(heatmap["z"][3], load[:, 1, 1].reshape(-1, each).mean(1), rtol=1e-5)
+    assert np.isnan(heatmap["z"][1, 1200 // each : 1800 // each]).all()
+    assert heatmap["y"] == ["L0 E0", "L0 E1", "L1 E0", "L1 E1"]
+    assert heatmap["zmin"] == 0
+    assert heatmap["zmax"] == np.nanmax(heatmap["z"])
+
+
+def test_the_probe_is_drawn_as_it_was_measured() -> None:
+    probe = np.random.default_rng(0).normal(size=(50, 2, 3)).astype(np.float32)
+    rows = [{"step": 2 * step, "probe/rotated": values} for step, values in enumerate(probe)]
+    figure = draw(RunHistory("run", {}, None, rows), "rotation-3d")
+    line, ends = figure["data"][2:4]
+    for axis, name in enumerate("xyz"):
+        np.testing.assert_array_equal(line[name], probe[:, 1, axis])
+        np.testing.assert_array_equal(ends[name], probe[[0, -1], 1, axis])
+    assert line["customdata"].tolist() == list(range(0, 100, 2))
+
+
+def test_the_hypergraph_is_drawn_from_its_members() -> None:
+    config = {"model": {"architecture": "hgnn", "num_experts": 4, "coupling": {"strategy": "all_triplets"}}}
+    rows = [{"step": 1, "coupling/hyperedge_weight": [[0.5, 1.0, 0.0, 2.0]]}]
+    figure = draw(RunHistory("run", config, None, rows), "hypergraph")
+    edges = {item["name"]: item for item in figure["data"] if item["mode"] == "lines"}
+    assert set(edges) == {"{0, 1, 2}", "{0, 1, 3}", "{1, 2, 3}"}, "a weight of 0 is no edge"
+    nodes = next(item for item in figure["data"] if item["name"] == "experts")
+    corners = set(zip(edges["{1, 2, 3}"]["x"], edges["{1, 2, 3}"]["y"], strict=True))
+    assert {(float(nodes["x"][i]), float(nodes["y"][i])) for i in (1, 2, 3)} <= corners
+    assert edges["{1, 2, 3}"]["line"]["width"] > edges["{0, 1, 2}"]["line"]["width"]
+    unknown = draw(RunHistory("run", {}, None, [{"step": 1, "coupling/hyperedge_weight": [[1.0] * 5]}]), "hypergraph")
+    assert "does not name the members" in notes(unknown)
+
+
+def test_cognitive_angles_add_up() -> None:
+    theta = np.zeros((1, 2, 2), np.float32)
+    theta[0, 1, 0] = np.pi / 4
+    rows = [{"step": 1, "rotation/theta_rad": theta, "lambda/phase_offset_rad": [0, np.pi / 2, np.pi, 1.5 * np.pi]}]
+    [heatmap] = draw(RunHistory("run", {}, None, rows), "lambda-rotation-patterns")["data"]
+    np.testing.assert_allclose(heatmap["z"][0], [0, 90, 180, -90], atol=1e-4)
+    np.testing.assert_allclose(heatmap["z"][2], [45, 135, -135, -45], atol=1e-4)
+    other = {"model": {"geometric": {"rotation_type": "cayley"}}}
+    figure = draw(RunHistory("run", other, None, rows), "lambda-rotation-patterns")
+    assert len(figure["data"][0]["z"]) == 1
+    assert "angle of the phase alone" in notes(figure)
+
+
 def test_arrays_go_as_plotly_reads_them() -> None:
     sent = json.loads(to_json({"x": np.arange(3), "f": np.array([[1.5, np.nan]], np.float32), "s": np.array(["a"])}))
     assert sent["f"]["dtype"] == "f4"
