@@ -2,10 +2,10 @@
 
 As in the first implementation: a Python loop over experts, each with its own modules; a graph object for every token
 of the batch, joined into one large graph in every forward pass, messages passed by gather and scatter; ghost experts
-(all dormant here) computed always and multiplied by their activation, 0; fp32; torch's AdamW as it comes. The function is that of this
-project's models (gated readout, residual, self-hyperedges, the same widths), so both can be held against each other to
-rounding; the order of operations is that in which the formulas are written: M norm(D) first, then W1.
-`first_implementation` has that program's own function.
+(all dormant here) computed always and multiplied by their activation, 0; fp32; torch's AdamW as it comes. The function
+is that of this project's models (gated readout, residual, self-hyperedges, the same widths), so both can be held
+against each other to rounding; the order of operations is that in which the formulas are written: M norm(D) first,
+then W1. `first_implementation` has that program's own function.
 
 Legend: B batch, T time, N = B x T tokens, E experts (ghosts last), D d_model, K head width, R coupling width.
 """
@@ -47,8 +47,8 @@ class NaiveShape:
         """The shape of one of this project's models."""
         rotated = model.architecture == "geometric"
         return cls(
-            vocab, model.d_model, model.num_layers, model.num_heads, model.num_experts, model.num_ghosts, model.rope_base,
-            model.coupling.strategy, True, model.geometric.rotation_dims if rotated else 0,
+            vocab, model.d_model, model.num_layers, model.num_heads, model.num_experts, model.num_ghosts,
+            model.rope_base, model.coupling.strategy, True, model.geometric.rotation_dims if rotated else 0,
         )  # fmt: skip
 
 
@@ -149,7 +149,9 @@ class NaiveCoupling(nn.Module):
         """D^-1 H W B^-1 H^T x for one large graph (Bai et al. 2019, eq. 5)."""
         node, edge = hyperedge_index
         mean_of_edge = scatter(x.index_select(0, node), edge, dim_size=len(weight), reduce="mean")
-        total = scatter((mean_of_edge * weight[:, None]).index_select(0, edge), node, dim_size=len(x), reduce="sum")
+        total: Tensor = scatter(
+            (mean_of_edge * weight[:, None]).index_select(0, edge), node, dim_size=len(x), reduce="sum"
+        )
         weight_of_node: Tensor = scatter(weight[edge], node, dim_size=len(x), reduce="sum")
         return total / weight_of_node[:, None]
 

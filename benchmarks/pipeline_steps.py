@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from moe_hub.data.prepare import open_data
 
 from benchmarks.timing import Built
 from benchmarks.training_step import optimize
 from moe_hub.config import load_config
+from moe_hub.data.prepare import open_data
 from moe_hub.models import build_model
 from moe_hub.runs.writer import MetricWriter
 from moe_hub.train.device import choose_precision

@@ -4,7 +4,9 @@ On a shared machine wall time measures the neighbours, and two runs one after th
 moments. So each contender is a worker process that says how much CPU time (user + system, all its threads, from
 getrusage) a block of steps took; the workers take turns in rounds, in rotating order, and two contenders are compared
 round by round. Of the ratios of all rounds the median is reported, with a distribution-free 95 % interval. Memory
-settings of one contender (malloc) never reach another.
+settings of one contender (malloc) never reach another. Where differences of a few percent are asked for, the variants
+live in one process instead (`Built.variants`), because two processes of the same program differ by a few percent by
+where their memory happens to lie; `repeats` then starts that process anew.
 """
 
 from __future__ import annotations
@@ -38,11 +40,15 @@ class Contender:
 
 @dataclass(frozen=True)
 class Built:
-    """One step to be timed, facts to report (JSON-able), and what to call by name after the timing."""
+    """One step to be timed, facts to report (JSON-able), and what to call by name after the timing.
 
-    step: Callable[[], object]
+    With `variants`, each of these is timed under its own name in place of `step`.
+    """
+
+    step: Callable[[], object] = lambda: None
     facts: dict[str, Any] = field(default_factory=dict)
     calls: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    variants: dict[str, Callable[[], object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,10 @@ def _serve(pipe: Connection, contender: Contender) -> None:
         keep_freed_memory()
     module, _, name = contender.build.partition(":")
     built: Built = getattr(importlib.import_module(module), name)(**contender.options)
-    pipe.send(built.facts)
+    steps = built.variants or {contender.name: built.step}
+    pipe.send((built.facts, list(steps)))
     while (request := pipe.recv()) is not None:
-        pipe.send(_time_block(built.step, request) if isinstance(request, int) else built.calls[request]())
+        pipe.send(_time_block(steps[request[0]], request[1]) if isinstance(request, tuple) else built.calls[request]())
 
 
 def _time_block(step: Callable[[], object], steps: int) -> Block:
@@ -88,11 +95,13 @@ class Worker:
         self._process.start()
         other.close()
         self.contender = contender
-        self.facts: dict[str, Any] = self._receive()
+        self.facts: dict[str, Any]
+        self.variants: list[str]
+        self.facts, self.variants = self._receive()
 
-    def run(self, steps: int) -> Block:
-        """Times a block of steps."""
-        self._pipe.send(steps)
+    def run(self, variant: str, steps: int) -> Block:
+        """Times a block of steps of one of the variants."""
+        self._pipe.send((variant, steps))
         block = self._receive()
         assert isinstance(block, Block)
         return block
@@ -185,42 +194,38 @@ def measure(
     budget_s: float = math.inf,
     warm_up: int = 2,
     calls: Sequence[str] = (),
+    repeats: int = 1,
 ) -> Timings:
-    """Runs all contenders in turns: `rounds` rounds of `steps` steps each.
+    """Runs all contenders in turns, `repeats` times with fresh processes: `rounds` rounds of `steps` steps each.
 
-    After `budget_s` seconds of wall time no further round is begun (three are always run). `calls` are asked of every
-    worker at the end; their results stand in `Timings.results`.
+    After `budget_s` seconds of wall time (per repeat) no further round is begun; three are always run. `calls` are
+    asked of every worker at the end; their results stand in `Timings.results`.
     """
-    names = [contender.name for contender in contenders]
+    timings = Timings({}, {}, {}, [])
+    for _ in range(repeats):
+        with contextlib.ExitStack() as stack:
+            workers = []
+            for contender in contenders:
+                workers.append(stack.enter_context(Worker(contender)))
+                for variant in workers[-1].variants if warm_up else ():
+                    workers[-1].run(variant, warm_up)
+            timings.facts |= {worker.contender.name: worker.facts for worker in workers}
+            _take_turns(workers, timings, rounds, steps, time.monotonic() + budget_s)
+            for worker in workers:
+                timings.results[worker.contender.name] = {name: worker.call(name) for name in calls}
+    return timings
+
+
+def _take_turns(workers: Sequence[Worker], timings: Timings, rounds: int, steps: int, deadline: float) -> None:
+    turns = [(worker, variant) for worker in workers for variant in worker.variants]
+    names = [variant for _, variant in turns]
     assert len(set(names)) == len(names), f"contenders need different names: {names}"
-    workers: list[Worker] = []
-    try:
-        for contender in contenders:
-            workers.append(Worker(contender))
-            if warm_up:
-                workers[-1].run(warm_up)
-        timings = Timings(
-            {name: [] for name in names},
-            {name: [] for name in names},
-            {worker.contender.name: worker.facts for worker in workers},
-            [],
-        )
-        _take_turns(workers, timings, rounds, steps, time.monotonic() + budget_s)
-        for worker in workers:
-            timings.results[worker.contender.name] = {name: worker.call(name) for name in calls}
-        return timings
-    finally:
-        for worker in workers:
-            worker.close()
-
-
-def _take_turns(workers: list[Worker], timings: Timings, rounds: int, steps: int, deadline: float) -> None:
-    for turn in range(rounds):
-        if turn >= 3 and time.monotonic() > deadline:
+    for number in range(rounds):
+        if number >= 3 and time.monotonic() > deadline:
             return
         timings.load.append(round(os.getloadavg()[0], 2))
-        shift = turn % len(workers)
-        for worker in workers[shift:] + workers[:shift]:
-            block = worker.run(steps)
-            timings.cpu_s[worker.contender.name].append(block.cpu_s)
-            timings.wall_s[worker.contender.name].append(block.wall_s)
+        shift = number % len(turns)
+        for worker, variant in turns[shift:] + turns[:shift]:
+            block = worker.run(variant, steps)
+            timings.cpu_s.setdefault(variant, []).append(block.cpu_s)
+            timings.wall_s.setdefault(variant, []).append(block.wall_s)

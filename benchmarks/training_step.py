@@ -6,10 +6,8 @@ Legend: B batch, T time.
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,7 +90,7 @@ class TrainingStep:
 
     def __call__(self) -> None:
         self.done += 1
-        logged = self.writer is not None and self.done % self.log_every == 0
+        logged = self.log_every > 0 and self.done % self.log_every == 0
         rates = set_rates(self.optimizer, 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(CPU, self.precision):
@@ -111,22 +109,21 @@ class TrainingStep:
             self.writer.write(self.done, loggable(row))
 
 
-def build(
-    architecture: str,
-    overrides: dict[str, Any] | None = None,
-    shape: Shape | None = None,
-    precision: str = "auto",
-    log_every: int = 0,
-) -> Built:
-    """The training step of an architecture at a shape; `log_every` = 0 logs nothing."""
-    shape = shape or Shape()
+def new_step(
+    architecture: str, overrides: dict[str, Any] | None, shape: Shape, precision: str = "auto"
+) -> TrainingStep:
+    """The step of a fresh model of an architecture at a shape, on random batches."""
     config = shape.config(architecture, overrides)
     chosen = choose_precision(config.train, CPU) if precision == "auto" else precision
-    step = TrainingStep(model_of(config, shape.vocab), config, shape.batches(), chosen)
-    folder = tempfile.TemporaryDirectory()
-    if log_every:
-        step.log_every, step.writer = log_every, MetricWriter(Path(folder.name))
-    facts: dict[str, Any] = {"precision": chosen, "shape": asdict(shape)}
-    facts["parameters"] = sum(parameter.numel() for parameter in step.model.parameters())
-    facts["flops"] = flops_per_step(config.model, shape.batch, shape.length, shape.vocab)
-    return Built(step, facts, {"close": folder.cleanup})
+    return TrainingStep(model_of(config, shape.vocab), config, shape.batches(), chosen)
+
+
+def build(
+    architecture: str, overrides: dict[str, Any] | None = None, shape: Shape | None = None, precision: str = "auto"
+) -> Built:
+    """The step as a contender; `flops` is the useful work of one."""
+    shape = shape or Shape()
+    step = new_step(architecture, overrides, shape, precision)
+    flops = flops_per_step(step.config.model, shape.batch, shape.length, shape.vocab)
+    parameters = sum(parameter.numel() for parameter in step.model.parameters())
+    return Built(step, {"precision": step.precision, "shape": asdict(shape), "flops": flops, "parameters": parameters})

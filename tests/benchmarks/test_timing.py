@@ -49,18 +49,18 @@ def test_ratio_is_taken_round_by_round() -> None:
 def test_contenders_take_turns_in_rotating_order() -> None:
     order: list[str] = []
 
-    def worker(name: str) -> SimpleNamespace:
-        return SimpleNamespace(contender=Contender(name, ""), run=lambda steps: order.append(name) or Block(1.0, 1.0))
+    def worker(*names: str) -> SimpleNamespace:
+        return SimpleNamespace(variants=names, run=lambda name, steps: order.append(name) or Block(1.0, 1.0))
 
-    timings = Timings({"a": [], "b": [], "c": []}, {"a": [], "b": [], "c": []}, {}, [])
-    _take_turns([worker("a"), worker("b"), worker("c")], timings, 3, 1, time.monotonic() + 60)
+    timings = Timings({}, {}, {}, [])
+    _take_turns([worker("a"), worker("b", "c")], timings, 3, 1, time.monotonic() + 60)
     assert "".join(order) == "abcbcacab"
     assert all(len(values) == 3 for values in timings.cpu_s.values())
 
 
 def test_a_spent_budget_leaves_three_rounds() -> None:
-    worker = SimpleNamespace(contender=Contender("a", ""), run=lambda steps: Block(1.0, 1.0))
-    timings = Timings({"a": []}, {"a": []}, {}, [])
+    worker = SimpleNamespace(variants=["a"], run=lambda name, steps: Block(1.0, 1.0))
+    timings = Timings({}, {}, {}, [])
     _take_turns([worker], timings, 50, 1, time.monotonic() - 1)
     assert len(timings.cpu_s["a"]) == 3
 
@@ -68,7 +68,8 @@ def test_a_spent_budget_leaves_three_rounds() -> None:
 @pytest.mark.training
 def test_a_worker_builds_measures_answers_and_ends() -> None:
     contenders = [Contender("long", f"{__name__}:build_sleeper", {"seconds": 0.02})]
-    timings = measure(contenders, rounds=3, steps=1, calls=("name",))
+    timings = measure(contenders, rounds=3, steps=1, calls=("name",), repeats=2)
+    assert len(timings.cpu_s["long"]) == 6
     assert timings.facts["long"] == {"seconds": 0.02}
     assert timings.results["long"] == {"name": "sleeper"}
     assert min(timings.wall_s["long"]) > 0.015
