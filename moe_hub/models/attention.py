@@ -83,23 +83,25 @@ def _later(length: int, total: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 def rotary_angles(
-    first: int, length: int, head_width: int, base: float, query_scale: float, device: torch.device
+    first: int, length: int, head_width: int, base: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """cos and sin (2, T, K) of position x base^(-2i/K), as `norm_and_rotate` takes them: both halves of the head width
-    have the same angles, and the sine of the first half is negative. Those of the queries (first) carry a scale.
+    have the same angles, and the sine of the first half is negative. Those of the queries, the first part, carry the
+    scale 1 / sqrt(K) of attention.
     """
     with torch.inference_mode(False):
-        frequency = base ** (-torch.arange(0, head_width, 2, device=device, dtype=torch.float32) / head_width)
-        angle = torch.arange(first, first + length, device=device, dtype=torch.float32)[:, None] * frequency
-        scale = torch.tensor([query_scale, 1.0], device=device)[:, None, None]
+        frequency = base ** (-torch.arange(0, head_width, 2, device="cpu", dtype=torch.float64) / head_width)
+        angle = torch.arange(first, first + length, device="cpu", dtype=torch.float64)[:, None] * frequency
+        scale = torch.tensor([1 / math.sqrt(head_width), 1.0], device="cpu", dtype=torch.float64)[:, None, None]
         cos, sin = angle.cos(), angle.sin()
-        return torch.cat((cos, cos), dim=-1) * scale, torch.cat((-sin, sin), dim=-1) * scale
+        full = torch.cat((cos, cos), dim=-1) * scale, torch.cat((-sin, sin), dim=-1) * scale
+        return full[0].to(device, dtype), full[1].to(device, dtype)
 
 
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which products of x are computed: autocast's where it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """The dtype in which products with a weight are computed: autocast's where it is on."""
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
@@ -148,10 +150,10 @@ def attention(
     """
     batch, length, d_model = x_BTD.shape
     experts, head_width = qkv_EOD.shape[0], d_model // num_heads
-    qkv = F.linear(x_BTD, qkv_EOD.flatten(0, 1)).view(batch, length, experts, 3, num_heads, head_width)
-    cos, sin = rotary_angles(
-        context.first_position, length, head_width, rope_base, 1 / math.sqrt(head_width), x_BTD.device
-    )
+    dtype = compute_dtype(qkv_EOD)
+    qkv = F.linear(x_BTD.to(dtype), qkv_EOD.to(dtype).flatten(0, 1))
+    qkv = qkv.view(batch, length, experts, 3, num_heads, head_width)
+    cos, sin = rotary_angles(context.first_position, length, head_width, rope_base, qkv.dtype, qkv.device)
     if _explicit(qkv, length) and context.cache is None and not dropout:
         mixed_END = fused_attention(qkv, cos, sin, context.bias(qkv.dtype, qkv.device))
         return torch.bmm(mixed_END, out_EDD.transpose(1, 2).to(mixed_END.dtype))

@@ -45,17 +45,17 @@ def feed_forward(
     x_END: Tensor, w1_EFD: Tensor, w2_EDF: Tensor, dropout: float, residual_END: Tensor | None = None
 ) -> Tensor:
     """Squared-ReLU feed-forward of E experts, each on its own tokens, plus a residual: (E, N, D)."""
+    dtype = compute_dtype(w1_EFD)
+    x_END, w1_EFD, w2_EDF = x_END.to(dtype), w1_EFD.to(dtype), w2_EDF.to(dtype)
+    residual_END = None if residual_END is None else residual_END.to(dtype)
     if x_END.device.type == "cpu" and not dropout:
-        dtype = compute_dtype(x_END)
-        residual_END = None if residual_END is None else residual_END.to(dtype)
-        return fused_feed_forward(x_END.to(dtype), w1_EFD.to(dtype), w2_EDF.to(dtype), residual_END)
-    hidden_ENF = squared_relu(torch.bmm(x_END, w1_EFD.transpose(1, 2).to(x_END.dtype)))
+        return fused_feed_forward(x_END, w1_EFD, w2_EDF, residual_END)
+    hidden_ENF = squared_relu(torch.bmm(x_END, w1_EFD.transpose(1, 2)))
     if dropout:
         hidden_ENF = F.dropout(hidden_ENF, dropout)
-    w2_EFD = w2_EDF.transpose(1, 2).to(hidden_ENF.dtype)
     if residual_END is None:
-        return torch.bmm(hidden_ENF, w2_EFD)
-    return torch.baddbmm(residual_END, hidden_ENF, w2_EFD)
+        return torch.bmm(hidden_ENF, w2_EDF.transpose(1, 2))
+    return torch.baddbmm(residual_END, hidden_ENF, w2_EDF.transpose(1, 2))
 
 
 def expert_deltas(

@@ -75,7 +75,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv_BTEXHK: Tensor, cos_PTK: Tensor, sin_PTK: Tensor, bias_B1TT: Tensor) -> Tensor:
         batch, length, experts, _, heads, width = qkv_BTEXHK.shape
-        cos, sin = (part.to(qkv_BTEXHK.dtype)[:, None, None] for part in (cos_PTK, sin_PTK))
+        cos, sin = (part[:, None, None] for part in (cos_PTK, sin_PTK))
         normed = qkv_BTEXHK.new_empty(experts, 2, batch, heads, length, width)
         inverse = qkv_BTEXHK.new_empty(experts, 2, batch, heads, length, 1)
         value = qkv_BTEXHK.new_empty(experts, batch * heads, length, width)

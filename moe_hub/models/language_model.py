@@ -25,6 +25,7 @@ from moe_hub.models.configuration import MoeHubConfig
 from moe_hub.models.output import LanguageModelOutput, chunked_loss, next_token_loss
 from moe_hub.models.phases import PHASES, RIGHT_ANGLES, phase_of_token
 from moe_hub.models.pointwise import norm
+from moe_hub.models.record import at_least_fp32
 
 __all__ = ["PHASES", "LanguageModel", "LanguageModelOutput", "class_of_layers"]
 
@@ -102,7 +103,8 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         if labels is not None and loss_chunk:
             found.loss = chunked_loss(hidden_BTD, self.embedding.weight, labels, loss_chunk)
         else:
-            found.logits = F.linear(hidden_BTD[:, -logits_to_keep:], self.embedding.weight).float()
+            head_VD = self.embedding.weight
+            found.logits = at_least_fp32(F.linear(hidden_BTD[:, -logits_to_keep:].to(head_VD.dtype), head_VD))
             found.loss = None if labels is None else next_token_loss(found.logits, labels)
         self._add_terms(found, records, context, geometric=geometric, training=self.training and labels is not None)
         if measure:

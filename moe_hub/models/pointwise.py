@@ -94,7 +94,7 @@ class _NormRotate(torch.autograd.Function):
         inverse = inverse_rms(x_PBEHTK)
         y = torch.empty(x_PBEHTK.shape, dtype=x_PBEHTK.dtype, device=x_PBEHTK.device)
         torch.mul(x_PBEHTK, inverse, out=y)
-        cos, sin = (part.to(y.dtype)[:, None, None, None] for part in (cos_PTK, sin_PTK))
+        cos, sin = (part[:, None, None, None] for part in (cos_PTK, sin_PTK))
         ctx.save_for_backward(y, inverse, cos, sin)
         return turn(y, cos, sin)
 

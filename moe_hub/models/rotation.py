@@ -42,9 +42,10 @@ class Rotation(nn.Module, ABC):
         nn.init.zeros_(self.theta)
 
     def fold(self, *weights_EOD: Tensor) -> tuple[Tensor, ...]:
-        """W_e R_e for each weight (E or 1, O, D), in at least fp32."""
+        """W_e R_e for each weight (E or 1, O, D), computed in at least fp32, in the dtype of the weight."""
         with torch.autocast(self.theta.device.type, enabled=False):
-            return self._fold_base(self._fold(tuple(_at_least_fp32(weight) for weight in weights_EOD)))
+            folded = self._fold_base(self._fold(tuple(_at_least_fp32(weight) for weight in weights_EOD)))
+        return tuple(weight.to(given.dtype) for weight, given in zip(folded, weights_EOD, strict=True))
 
     def matrix(self) -> Tensor:
         """R (E, D, D), base angles included."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from moe_hub.architectures import swiglu_width
 from moe_hub.model_config import ModelConfig
 from moe_hub.models import measures
-from moe_hub.models.attention import SAMPLE, Context, StackedAttention, attention
+from moe_hub.models.attention import SAMPLE, Context, StackedAttention, attention, compute_dtype
 from moe_hub.models.base import Layer, Record, Terms
 from moe_hub.models.pointwise import norm, squared_relu
 from moe_hub.models.record import at_least_fp32
@@ -91,14 +91,12 @@ class SparseExperts(nn.Module):
         pairs, experts = routes.expert_NK.numel(), len(self.w1_EFD)
         row_S, padded_E, total = _places(routes.expert_NK.flatten(), experts)
         pair_SD = x_ND.unsqueeze(1).expand(-1, self.top_k, -1).reshape(pairs, -1)
-        fused = x_ND.is_cuda and torch.is_autocast_enabled("cuda")
-        dtype = torch.get_autocast_dtype("cuda") if fused else pair_SD.dtype
+        dtype = compute_dtype(self.w1_EFD)
         rows = pair_SD.new_zeros(total, pair_SD.shape[-1], dtype=dtype).index_copy(0, row_S, pair_SD.to(dtype))
-        sizes = None if fused and dtype == torch.bfloat16 else padded_E.tolist()
+        sizes = None if x_ND.is_cuda and dtype == torch.bfloat16 else padded_E.tolist()
         ends_E = padded_E.cumsum(0).int()
-        w1_EFD, w2_EDF = (self.w1_EFD.to(dtype), self.w2_EDF.to(dtype)) if sizes is None else (self.w1_EFD, self.w2_EDF)
-        hidden = self._activate(grouped(rows, w1_EFD, sizes, ends_E))
-        return grouped(hidden, w2_EDF, sizes, ends_E)[row_S].view(*routes.expert_NK.shape, -1)
+        hidden = self._activate(grouped(rows, self.w1_EFD.to(dtype), sizes, ends_E))
+        return grouped(hidden, self.w2_EDF.to(dtype), sizes, ends_E)[row_S].view(*routes.expert_NK.shape, -1)
 
     def _activate(self, hidden: Tensor) -> Tensor:
         if not self.gated:
