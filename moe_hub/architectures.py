@@ -243,7 +243,7 @@ def rotation_parameters(model: ModelConfig) -> int:
     return {
         "givens": geometric.rotation_dims,
         "butterfly": butterfly_layers(d) * geometric.rotation_dims,
-        "householder": geometric.num_reflections // 2 * d,
+        "householder": geometric.reflection_pairs * d,
         "cayley": d * (block - 1) // 2,
     }[geometric.rotation_type]
 

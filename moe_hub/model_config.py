@@ -129,8 +129,8 @@ class GeometricConfig(Section):
     rotation_type: Literal["givens", "butterfly", "householder", "cayley"] = option(
         "givens", "Rotation type", "How an orthogonal matrix is made from its parameters."
     )
-    num_reflections: int = option(
-        8, "Reflections", "Householder: even number per expert.", ge=2, le=64, multiple_of=2, advanced=True
+    reflection_pairs: int = option(
+        4, "Pairs of reflections", "Householder: each pair turns one plane.", ge=1, le=32, advanced=True
     )
     block_size: int = option(
         8, "Block size", "Cayley: width of the blocks that are turned; 0 is the full model width.", ge=0, advanced=True

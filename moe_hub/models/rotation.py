@@ -143,7 +143,7 @@ class Householder(Rotation):
     u_EKD: Tensor
 
     def __init__(self, settings: ModelConfig, num_experts: int, base_E: Tensor | None) -> None:
-        shape = (num_experts, settings.geometric.num_reflections // 2, settings.d_model)
+        shape = (num_experts, settings.geometric.reflection_pairs, settings.d_model)
         super().__init__(settings.d_model, torch.zeros(shape), base_E)
         draws = torch.randn(shape, generator=torch.Generator().manual_seed(0), device="cpu")
         self.register_buffer("u_EKD", F.normalize(draws, dim=-1).to(self.theta.device))

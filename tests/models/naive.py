@@ -112,8 +112,10 @@ def layer_row(layer: Layer, x: Tensor, model: LanguageModel) -> Tensor:
         seen = rms(x)
     deltas = [expert_row(layer, x, seen, e, model) for e in range(layer.num_experts)]
     for coupling in layer.coupling:
-        deltas = couple_graph(coupling, deltas) if isinstance(coupling, GraphCoupling) else couple_hypergraph(
-            coupling, deltas
+        deltas = (
+            couple_graph(coupling, deltas)
+            if isinstance(coupling, GraphCoupling)
+            else couple_hypergraph(coupling, deltas)
         )
     experts = layer.num_experts
     gate = torch.full((len(x), experts), 1 / experts, dtype=x.dtype)

@@ -115,8 +115,10 @@ def test_ghosts_get_a_gradient_only_once_awake(variant: str) -> None:
         loss_terms(model, make_batch(4, 16), config.train)[0].backward()
         grads = [p.grad for n, p in model.named_parameters() if ".ghosts." in n or "ghost_rho" in n]
         assert grads
-        assert all(grad is not None and bool(grad.any()) for grad in grads) if awake else not any(
-            grad is not None for grad in grads
+        assert (
+            all(grad is not None and bool(grad.any()) for grad in grads)
+            if awake
+            else not any(grad is not None for grad in grads)
         )
 
 

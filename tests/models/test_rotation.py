@@ -80,7 +80,9 @@ def test_logged_angles_are_those_of_the_matrix(kind: str) -> None:
     elif kind.startswith("cayley"):
         torch.testing.assert_close(phases[:, : 2 * angles.shape[1] : 2], angles, atol=1e-7, rtol=0)
     elif kind == "householder":
-        one = make_config("geometric", "model.geometric.rotation_type=householder", "model.geometric.num_reflections=2")
+        one = make_config(
+            "geometric", "model.geometric.rotation_type=householder", "model.geometric.reflection_pairs=1"
+        )
         single = build_rotation(one.model, 3).double()
         with torch.no_grad():
             single.theta += 0.3

@@ -31,9 +31,7 @@ def mixtral_block(experts: SparseExperts, top_k: int) -> MixtralSparseMoeBlock:
 
 @pytest.mark.parametrize(("count", "top_k"), [(4, 2), (8, 2), (5, 1), (4, 4)])
 def test_it_is_mixtrals_block_on_the_same_weights(count: int, top_k: int) -> None:
-    config = make_config(
-        "topk-swiglu", "model.d_model=64", f"model.num_experts={count}", f"model.topk.top_k={top_k}"
-    )
+    config = make_config("topk-swiglu", "model.d_model=64", f"model.num_experts={count}", f"model.topk.top_k={top_k}")
     torch.manual_seed(0)
     ours = SparseExperts(config.model, 0.02)
     with torch.no_grad():
