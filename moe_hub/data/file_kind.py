@@ -92,14 +92,12 @@ def decoded_chunks(path: Path, reading: Reading) -> Iterator[str]:
 
     Raises `DataError` at a byte that is not UTF-8 and at a NUL byte.
     """
-    decode = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("strict"), translate=True)
-    line, first = 1, True
+    decode = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")("strict"), translate=True)
+    line = 1
     with path.open("rb") as file:
         while True:
             raw = file.read(CHUNK)
             reading.bytes_read = file.tell()
-            if first:
-                raw = raw.removeprefix(codecs.BOM_UTF8)
             try:
                 text = decode.decode(raw, final=not raw)
             except UnicodeDecodeError as error:
@@ -111,7 +109,7 @@ def decoded_chunks(path: Path, reading: Reading) -> Iterator[str]:
                 yield text
             if not raw:
                 return
-            line, first = line + text.count("\n"), False
+            line += text.count("\n")
 
 
 ICONV = "convert it: iconv -f WINDOWS-1252 -t UTF-8 in > out (or -f UTF-16)"

@@ -219,7 +219,7 @@ def _with_templates(
         data.answer_template or "{answer}",
         data.message_template or MESSAGE_TEMPLATE,
     )
-    used = set(columns.values()) | _check_templates(mapping, names, where)
+    used = set(columns.values()) | (_check_templates(mapping, names, where) - set(columns))
     return Mapping(**{**vars(mapping), "unused": tuple(name for name in names if name not in used)})
 
 
@@ -294,7 +294,7 @@ def _role_and_content(line: int, place: str, message: Any, fix: str) -> tuple[st
     if not isinstance(message, dict):
         return BadRow(line, place, "role and content", _named(message), fix)
     role_name = "role" if "role" in message else "from"
-    content_name = "content" if "content" in message else "value"
+    content_name = "value" if "value" in message and "content" not in message else "content"
     role = _text_of(line, message, role_name)
     content = _text_of(line, message, content_name, optional=content_name in message)
     for name, found in ((role_name, role), (content_name, content)):

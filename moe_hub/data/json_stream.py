@@ -12,6 +12,7 @@ from moe_hub.data.file_kind import LINE_LIMIT, Reading, decoded_chunks
 from moe_hub.errors import DataError
 
 BLANK = re.compile(r"[ \t\n\r]*")
+ROW_KEYS = ("rows", "data", "train", "examples", "samples", "records", "items", "instances")
 DIGITS_LIMIT = 300  # longer integers are data nobody means, and slow to convert
 
 
@@ -23,10 +24,9 @@ def read_json(path: Path, reading: Reading) -> Iterator[tuple[int, Any]]:
     scan = _Scanner(path, reading)
     if scan.peek() == "[":
         yield from _list_items(scan)
+        scan.expect_end()
     else:
-        yield from _rows_of_object(scan, reading)
-    if scan.peek():
-        scan.fail("the end of the file", "write one list, or one object a line and name the file .jsonl")
+        yield from _rows_of_object(path, scan, reading)
 
 
 def _list_items(scan: _Scanner) -> Iterator[tuple[int, Any]]:
@@ -44,34 +44,42 @@ def _list_items(scan: _Scanner) -> Iterator[tuple[int, Any]]:
     scan.expect("]", "',' or ']'")
 
 
-def _rows_of_object(scan: _Scanner, reading: Reading) -> Iterator[tuple[int, Any]]:
-    line, found, members = scan.line(), "", {}
+def _rows_of_object(path: Path, scan: _Scanner, reading: Reading) -> Iterator[tuple[int, Any]]:
+    line, members, sizes = scan.line(), {}, {}
+    for key in _keys(scan):
+        if scan.begins_rows():
+            sizes[key] = sum(1 for _ in _list_items(scan))
+        else:
+            members[key] = scan.value()
+    scan.expect_end()
+    if not sizes:
+        yield from _without_rows(path, line, members, reading)
+        return
+    chosen = next((key for key in ROW_KEYS if key in sizes), max(sizes, key=lambda key: sizes[key]))
+    reading.note(f"rows are read from {chosen!r}")
+    for key in sizes.keys() - {chosen}:
+        reading.note(f"{key!r} holds objects too and is not read; put it into a file of its own if they are rows")
+    again = _Scanner(path, reading)
+    for key in _keys(again):
+        if key == chosen:
+            yield from _list_items(again)
+            return
+        again.value()
+
+
+def _keys(scan: _Scanner) -> Iterator[str]:
+    """The keys of an object; after each the position is at its value, which the caller steps over."""
     scan.expect("{")
     while scan.peek() not in ("}", ""):
         key = scan.value()
         if not isinstance(key, str):
             scan.fail("a name in double quotes", "write objects as valid JSON")
         scan.expect(":")
-        if not found and scan.peek() == "[" and scan.next_after_bracket() == "{":
-            found = key
-            reading.note(f"rows are read from {key!r}")
-            yield from _list_items(scan)
-        else:
-            members[key] = scan.value()
+        yield key
         if scan.peek() != ",":
             break
         scan.expect(",")
     scan.expect("}", "',' or '}'")
-    if found:
-        others = [key for key, value in members.items() if _is_list_of_objects(value)]
-        for key in others:
-            reading.note(f"{key!r} holds rows too and is not read; put it into a file of its own")
-        return
-    yield from _without_rows(scan.path, line, members, reading)
-
-
-def _is_list_of_objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _without_rows(path: Path, line: int, members: dict[str, Any], reading: Reading) -> Iterator[tuple[int, Any]]:
@@ -123,13 +131,19 @@ class _Scanner:
             self.fail(described or repr(mark), "write the file as valid JSON")
         self._at += 1
 
-    def next_after_bracket(self) -> str:
-        """The first character in the list that begins here."""
-        while True:
+    def expect_end(self) -> None:
+        """Anything but blanks is a `DataError`."""
+        if self.peek():
+            self.fail("the end of the file", "write one list, or one object a line and name the file .jsonl")
+
+    def begins_rows(self) -> bool:
+        """Whether a list of objects begins here."""
+        while self.peek() == "[":
             match = BLANK.match(self._text, self._at + 1)
             end = match.end() if match else self._at + 1
             if end < len(self._text) or not self._fill():
-                return self._text[end : end + 1]
+                return self._text[end : end + 1] == "{"
+        return False
 
     def value(self) -> Any:
         """The JSON value at the position; reads on until it is whole."""
