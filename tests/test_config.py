@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -355,6 +355,7 @@ def test_each_value_is_followed_by_its_source(tmp_path: Path) -> None:
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from("abcd"), texts | st.floats(allow_nan=False) | st.integers() | st.none()))
 def test_dumped_values_come_back_with_and_without_comments(values: dict[str, Any]) -> None:
     try:
@@ -365,6 +366,7 @@ def test_dumped_values_come_back_with_and_without_comments(values: dict[str, Any
     assert parse_yaml(dump_yaml({"s": values}, {f"s.{key}": "--set" for key in values})) == {"s": values}
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3))
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_hub.runs import status as status_module
@@ -235,6 +235,7 @@ anything = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(STATES), st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Status)]), anything)
 )

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_hub.runs.files import plain, to_json
@@ -87,6 +87,7 @@ numbers = st.one_of(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.text(max_size=10), st.one_of(numbers, st.dictionaries(st.text(max_size=3), numbers))))
 def test_the_quick_json_says_what_the_plain_one_says(values: dict[str, Any]) -> None:
     assert json.loads(to_json(values)) == json.loads(json.dumps(plain(values)))
