@@ -133,7 +133,8 @@ class _explained:
 
 def _explanation(error: Exception) -> str:
     names = {kind.__name__ for kind in type(error).__mro__}
-    text = shortened(" ".join(str(error).split()), 300)
+    reasons = [" ".join(str(reason).split()) for reason in (error, error.__cause__) if reason]
+    text = shortened(": ".join(reasons), 300)
     if "DatasetNotFoundError" in names and "offline" not in text.lower() and "Couldn't reach" not in text:
         return f"{text}; check data.name, or set HF_TOKEN where the dataset is private or gated"
     if names & {"ConnectionError", "OfflineModeIsEnabled", "ConnectError", "TimeoutException"} or "reach" in text:

@@ -91,7 +91,7 @@ def _without_rows(path: Path, line: int, members: dict[str, Any], reading: Readi
     elif any(isinstance(value, str) for value in members.values()) and not lists:
         yield line, members
     else:
-        keys = ", ".join(list(members)[:8]) or "none"
+        keys = ", ".join(list(members)[:8])[:100].encode("unicode_escape").decode() or "none"
         raise DataError(
             f'{path}, line {line}: an object without a list of rows (keys: {keys}); write {{"data": [...]}}'
         )

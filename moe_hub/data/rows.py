@@ -110,10 +110,23 @@ def as_row(number: int, value: Any) -> Row | BadRow:
     """A parsed JSON value as a row."""
     if isinstance(value, dict) and value.keys() >= {"row_idx", "row"} and isinstance(value["row"], dict):
         value = value["row"]  # the form in which the Hub's viewer serves rows
+    if isinstance(value, dict):
+        broken = next((name for name in value if not _is_unicode(name)), None)
+        if broken is not None:
+            return BadRow(number, "", "Unicode column names", shortened(broken), "rename the column")
     if isinstance(value, dict | str):
         return Row(number, value)
     found = f"{_type_name(value)}: {shortened(value, 40)}"
     return BadRow(number, "", "an object of columns, or a text", found, 'write the row as {"column": "text", ...}')
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no half of a surrogate pair is in it."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _type_name(value: Any) -> str:

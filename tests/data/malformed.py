@@ -104,6 +104,9 @@ CASES: tuple[Case, ...] = (
     Case("raw_surrogate.jsonl", _with_line(8, b'{"question": "a\xed\xa0\x80?", "answer": "x"}'), ("line 8", "0xed")),
     Case("huge_integer.json", b'[{"question": ' + b"9" * 10_000 + b', "answer": "x"}]', ("line 1", "'question'")),
     Case("escape_cut.json", JSON[:-30] + b"\\u12", ("line",)),
+    Case("surrogate_column.json", JSON.replace(b'"question": "What is 9', b'"\\udc00": 1, "question": "What is 9'),
+         ("line 38", "Unicode column names")),
+    Case("surrogate_key.json", b'{"\\udc00": {"a": 1}}', ("without a list of rows",)),
     # rows and columns
     Case("numbers.json", b"[1, 2, 3]", ("line 1", "object of columns")),
     Case("nested_lists.jsonl", b"[1]\n[2]\n", ("line 1", "object of columns")),
