@@ -85,7 +85,7 @@
     const problem = el("p", { class: "field-error" });
     const node = el("section", { class: "grid-card", "data-key": spec.key },
       el("div", { class: "grid-head" }, el("h3", {}, spec.title),
-        el("button", { type: "button", class: "quiet-button", "aria-label": `Show ${spec.title} as the live figure`, onclick: () => { hub.figure.choose(spec.key); document.getElementById("figure-select").value = spec.key; document.getElementById("centre").scrollIntoView(); } }, "Enlarge")),
+        el("button", { type: "button", class: "quiet-button", "aria-label": `Enlarge ${spec.title}`, onclick: () => { hub.figure.choose(spec.key); document.getElementById("figure-select").value = spec.key; document.getElementById("centre").scrollIntoView(); } }, "Enlarge")),
       el("p", { class: "note" }, spec.question), place, problem);
     const card = { key: spec.key, place, problem, memory: null, version: "", visible: false, deep: /3d/.test(spec.key) };
     cards.set(spec.key, card);

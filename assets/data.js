@@ -204,7 +204,7 @@
   function drawReport(report) {
     const list = (title, kind, lines) => (lines.length ? [el("h4", {}, title), el("ul", { class: kind }, lines.map((text) => el("li", {}, text)))] : []);
     const facts = [["Rows", hub.whole(report.rows)], ["Unusable rows", hub.whole(report.bad_rows)],
-      ...Object.entries(report.duplicates).map(([name, count]) => [name.replaceAll("_", " "), hub.whole(count)]),
+      ...Object.entries(report.duplicates).filter(([name]) => name !== "rows").map(([name, count]) => [name.replaceAll("_", " "), hub.whole(count)]),
       ...("random_split" in report.leakage ? [["Held-out rows also in training, random split", `${(100 * report.leakage.random_split).toFixed(1)} %`], ["The same, as held out here", `${(100 * report.leakage.split_by_group).toFixed(1)} %`]] : []),
       ...(report.tokens.train ? [["Tokens to train on", hub.whole(report.tokens.train)], ["Tokens held out", hub.whole(report.tokens.held_out)], ["Tokenizer", `${report.tokens.tokenizer}, ${hub.whole(report.tokens.vocab_size)} tokens`], ["Padding", `${(100 * report.tokens.padding_share).toFixed(1)} %`]] : [])];
     parts.report.replaceChildren(el("h3", {}, "Report"),

@@ -3,6 +3,7 @@
   "use strict";
   const hub = window.moeHub;
   const { state } = hub;
+  let restored = false;
   const noUpdate = () => window.dash_clientside.no_update;
 
   function describe(target) {
@@ -106,6 +107,29 @@
   document.addEventListener("focusin", (event) => describe(event.target));
   document.addEventListener("mouseover", (event) => describe(event.target));
 
+  // What is in the form outlives a reload of this tab.
+  const KEPT = "moe-hub-form";
+
+  function keep() {
+    try {
+      sessionStorage.setItem(KEPT, JSON.stringify({ preset: document.getElementById("preset-select").value, values: formValues() }));
+    } catch (error) {
+      // Storage is blocked: the form then begins with the preset.
+    }
+  }
+
+  function restore() {
+    let kept = null;
+    try {
+      kept = JSON.parse(sessionStorage.getItem(KEPT));
+    } catch (error) {
+      return;
+    }
+    if (!kept || !kept.values || !Array.from(document.getElementById("preset-select").options).some((option) => option.value === kept.preset)) return;
+    if (JSON.stringify(kept.values) === JSON.stringify(formValues())) return;
+    hub.setProps("preset-load", { data: { nonce: hub.uuid(), preset: kept.preset, values: kept.values, message: "" } });
+  }
+
   async function copyCommand() {
     const command = document.getElementById("command-preview");
     const button = document.getElementById("copy-command");
@@ -120,6 +144,10 @@
   }
 
   hub.whenMounted(() => {
+    for (const row of document.querySelectorAll("[data-field]")) {
+      const slider = row.querySelector("input[type=range]");
+      if (slider) slider.setAttribute("aria-label", `${row.querySelector("label").textContent}, slider`);
+    }
     if (window.matchMedia("(max-width: 900px)").matches) document.getElementById("configuration").open = false;
   });
 
@@ -139,6 +167,11 @@
     },
     launchable: (assessment, launching) => {
       markErrors((assessment && assessment.errors) || {});
+      if (restored) keep();
+      else {
+        restored = true;
+        setTimeout(restore, 0);
+      }
       const blocked = !(assessment && assessment.valid) || Boolean(launching);
       return [blocked, blocked];
     },

@@ -5,11 +5,11 @@
   const { state, el } = hub;
   const POLL_MS = 150;
   const KINDS = { right: "Right", "beta-equal": "The same value, but not the term that was asked for", wrong: "Wrong", divergent: "There is no normal form to find", "not a term": "Not a lambda term" };
-  const EXAMPLE = "<sem> @ lam 0 lam 0 =";
   let checkpoints = [];
   let job = null;
   let parts = null;
   let tokens = [];
+  let task = -1; // number of the held-out task in the prompt
 
   function number(id, label, value, options, help) {
     return el("div", { class: "mini-field" }, el("label", { for: id, title: help }, label),
@@ -30,11 +30,12 @@
     parts.experts = el("div", { class: "token-experts", id: "token-experts" });
     parts.verdict = el("div", { class: "verdict", id: "lambda-verdict", hidden: true });
     parts.hint = el("p", { class: "note" });
+    parts.another = el("button", { type: "button", class: "quiet-button", id: "another-task", hidden: true, onclick: anotherTask }, "Another held-out task");
     parts.empty = el("p", { class: "empty-line", hidden: true }, "There is no checkpoint yet. Runs write one every ", el("em", {}, "Checkpoint every"), " steps and at their end; Save writes one now.");
     parts.form = el("div", { class: "inference" },
       el("div", { class: "inference-form" },
         el("div", { class: "mini-field wide" }, el("label", { for: "checkpoint-select" }, "Checkpoint"), parts.checkpoint),
-        el("div", { class: "mini-field wide" }, el("label", { for: "prompt-input" }, "Prompt"), parts.prompt, parts.hint),
+        el("div", { class: "mini-field wide" }, el("div", { class: "label-row" }, el("label", { for: "prompt-input" }, "Prompt"), parts.another), parts.prompt, parts.hint),
         el("div", { class: "mini-grid" },
           number("sample-temperature", "Temperature", 0, { min: 0, max: 10, step: 0.1 }, "0 takes the most likely token"),
           number("sample-top-k", "Top-k", 0, { min: 0, step: 1 }, "only the k most likely tokens; 0: all"),
@@ -71,9 +72,20 @@
   }
 
   function hint() {
-    const lambda = chosen() && chosen().source === "lambda";
-    hub.setText(parts.hint, lambda ? "This model learned lambda calculus. <syn> asks for the De Bruijn form, <red> … = for one step, <sem> for the normal form; the evaluator judges the answer." : "");
-    if (lambda && !parts.prompt.value) parts.prompt.value = EXAMPLE;
+    const lambda = Boolean(chosen() && chosen().source === "lambda");
+    parts.another.hidden = !lambda;
+    hub.setText(parts.hint, lambda ? "A task that this model has not trained on. The evaluator reduces the term itself and judges the answer." : "");
+    if (lambda && !parts.prompt.value) anotherTask();
+  }
+
+  async function anotherTask() {
+    task += 1;
+    try {
+      const found = await hub.request(`api/example?key=${encodeURIComponent(parts.checkpoint.value)}&number=${task}`);
+      parts.prompt.value = found.prompt;
+    } catch (error) {
+      hub.setText(parts.note, error.message);
+    }
   }
 
   function read(id) {
@@ -99,6 +111,7 @@
       const last = await follow(job);
       const count = `${hub.whole(tokens.length)} tokens`;
       hub.setText(parts.note, last.state === "failed" ? last.error : last.state === "stopped" ? `Stopped after ${count}` : count);
+      if (tokens.length) showExperts(Number(parts.experts.dataset.index || 0));
       if (lambda && last.state === "done") await judge(prompt);
     } catch (error) {
       hub.setText(parts.note, error.message);

@@ -57,6 +57,7 @@
       parts.list.hidden = true;
       progress(0, false);
       failure(null);
+      setting(null);
       return;
     }
     parts.list.hidden = false;
@@ -76,7 +77,29 @@
     hub.setText(parts.device, line.device || "–");
     progress(line.max_steps ? line.step / line.max_steps : 0, line.state === "running");
     failure(line.failure);
+    setting(line);
     ages();
+  }
+
+  // The threshold of a run with ghosts can be changed while it goes on.
+  function setting(line) {
+    const host = document.getElementById("run-setting");
+    const value = line && line.settings ? line.settings.ghost_threshold : undefined;
+    host.hidden = value === undefined;
+    if (value === undefined || host.dataset.run === line.id) return;
+    host.dataset.run = line.id;
+    const input = el("input", { class: "form-control", id: "ghost-threshold", type: "number", min: 0, max: 1, step: "any", value });
+    const said = el("span", { class: "note", role: "status" });
+    const apply = async () => {
+      try {
+        const answer = await hub.post("api/runs/setting", { run: line.id, ghost_threshold: Number(input.value) });
+        hub.setText(said, `${answer.ghost_threshold} from the next step on`);
+      } catch (error) {
+        hub.setText(said, error.message);
+      }
+    };
+    host.replaceChildren(el("label", { for: "ghost-threshold" }, "Ghost activation threshold"), input,
+      el("button", { type: "button", class: "button small", onclick: apply }, "Apply"), said);
   }
 
   function progress(share, moving) {

@@ -21,7 +21,7 @@ def page(workbench: Workbench) -> Any:
             header.panel(),
             html.Div(
                 [
-                    configuration.panel(workbench),
+                    html.Aside(configuration.panel(workbench), className="contents", **{"aria-label": "Configuration"}),
                     html.Main([figure.panel(), figure.controls()], id="centre", className="centre", tabIndex="-1"),
                     runs.panel(),
                     tabs.panel(),

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from moe_hub.errors import MoeHubError
 from moe_hub.runs.files import plain
 from moe_hub.runs.status import Status, state_of
 from moe_hub.runs.store import RunDirectory
@@ -47,9 +48,20 @@ def status_line(workbench: Workbench, run_id: str) -> tuple[str, dict[str, Any]]
         "checkpoints": len(run.checkpoints()),
         "label": str(run.notes().get("label") or ""),
     }
+    if state in ("running", "paused"):
+        line["settings"] = settings_of(run)
     if state in ("failed", "interrupted"):
         line["failure"] = failure(run, status, state)
     return hashlib.blake2b(orjson.dumps(line), digest_size=8).hexdigest(), line
+
+
+def settings_of(run: RunDirectory) -> dict[str, float]:
+    """What may be changed while the run goes on, with the value that it began with."""
+    try:
+        model = run.config().model
+    except MoeHubError:
+        return {}
+    return {"ghost_threshold": model.ghost.activation_threshold} if model.num_ghosts else {}
 
 
 def remaining_seconds(status: Status, state: str) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from flask.testing import FlaskClient
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
-from browser import FLAGS, Site, Watched, chromium
+from browser import FLAGS, SMALL_OVERRIDES, Site, Watched, chromium
 from fake_trainer import TOKENS_PER_STEP, rows_of
 
 from moe_hub import launch
@@ -146,3 +148,20 @@ def visit(site: Site, chrome: Any) -> Iterator[Callable[..., Watched]]:
     for context in contexts:
         context.close()
     assert [wrong for watched in opened for wrong in watched.wrong] == []
+
+
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with one real run of 60 small steps and two checkpoints, trained once."""
+    runs_dir = tmp_path_factory.mktemp("trained")
+    flags = [part for override in [*SMALL_OVERRIDES, "train.max_steps=60"] for part in ("--set", override)]
+    command = [sys.executable, "-m", "moe_hub.train", "--preset", "geometric_lambda", "--runs-dir", str(runs_dir)]
+    subprocess.run([*command, *flags], check=True, capture_output=True, timeout=240)
+    return runs_dir
+
+
+@pytest.fixture
+def trained_site(site: Site, trained_runs: Path) -> Site:
+    """The site with a copy of the trained run."""
+    shutil.copytree(trained_runs, site.runs_dir, dirs_exist_ok=True)
+    return site

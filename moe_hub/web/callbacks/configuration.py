@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,16 +83,19 @@ def _register_presets(app: Dash, workbench: Workbench) -> None:
         output={
             "values": {path: Output(ids.field_id(path), "value") for path in form_fields()},
             "message": Output("preset-message", "children"),
+            "preset": Output(ids.PRESET, "value", allow_duplicate=True),
         },
         inputs={"preset": Input(ids.PRESET, "value"), "load": Input(ids.PRESET_LOAD, "data")},
         prevent_initial_call=True,
     )
     def fill(preset: str | None, load: Mapping[str, Any] | None) -> dict[str, Any]:
+        asked = load if ctx.triggered_id == ids.PRESET_LOAD else None
         try:
-            values, message = _asked(workbench, preset, load if ctx.triggered_id == ids.PRESET_LOAD else None)
+            values, message = _asked(workbench, preset, asked)
         except ConfigError as error:
-            return {"values": dict.fromkeys(form_fields(), no_update), "message": str(error)}
-        return {"values": to_raw(values), "message": message}
+            return {"values": dict.fromkeys(form_fields(), no_update), "message": str(error), "preset": no_update}
+        base = (asked or {}).get("preset")
+        return {"values": to_raw(values), "message": message, "preset": base if isinstance(base, str) else no_update}
 
 
 def _asked(workbench: Workbench, preset: str | None, load: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
@@ -217,8 +219,3 @@ def describe_difference(base: Mapping[str, Any], changed: Mapping[str, Any]) -> 
             ]
         )
     )  # fmt: skip
-
-
-def new_nonce() -> str:
-    """A value that makes a Store fire even with the same content."""
-    return uuid.uuid4().hex

@@ -8,8 +8,9 @@ from typing import Any
 import dash_bootstrap_components as dbc
 from dash import html
 
-from moe_hub.config import Config, field_paths, preset_names
+from moe_hub.config import Config, preset_names
 from moe_hub.web import ids
+from moe_hub.web.devices import devices
 from moe_hub.web.fields import FormField, form_fields, to_raw
 from moe_hub.web.workbench import Workbench
 
@@ -221,6 +222,11 @@ def _control(each: FormField, value: Any) -> list[Any]:
         return [dbc.Switch(id=place, value=value)]
     mode = {"integer": "numeric", "number": "decimal"}.get(each.kind, "text")
     # Text inputs keep whatever is typed, so a wrong value can be named; a number input would hide it.
+    if each.path == "train.device":
+        return [
+            dbc.Input(id=place, type="text", value=value, list="devices", autocomplete="off"),
+            html.Datalist([html.Option(value=name, label=text) for name, text in devices()], id="devices"),
+        ]
     entry = dbc.Input(id=place, type="text", inputmode=mode, value=value, autocomplete="off",
                       placeholder="none" if each.optional else None)  # fmt: skip
     return [*_slider(each, value), entry]
@@ -263,6 +269,3 @@ def _foot() -> Any:
         ],
         className="config-foot",
     )
-
-
-assert set(ESSENTIAL) <= set(field_paths())

@@ -33,7 +33,7 @@ def panel() -> Any:
             html.P(id="figure-question", className="figure-question"),
             html.Div(
                 [
-                    html.Div(id=ids.LIVE_FIGURE, className="live-figure", role="img", **{"aria-label": "Figure"}),
+                    html.Div(id=ids.LIVE_FIGURE, className="live-figure", role="group", **{"aria-label": "Figure"}),
                     html.Div(id="figure-empty", className="empty", hidden=True),
                 ],
                 className="figure-stage",
@@ -56,6 +56,7 @@ def controls() -> Any:
             ),
             html.Div(id=ids.RUN_PROGRESS, className="run-progress"),
             html.Div(id=ids.RUN_STATUS, className="run-status", **{"aria-live": "polite"}),
+            html.Div(id="run-setting", className="setting", hidden=True),
             html.P(id=ids.CONTROL_MESSAGE, className="control-message", role="status"),
             html.Div(id="failure-card", className="failure-card", hidden=True),
         ],

@@ -23,6 +23,7 @@ def panel() -> Any:
             ],
         ],
         className="panel tabs-panel",
+        **{"aria-label": "Analysis, inference, models and data"},
     )  # fmt: skip
 
 

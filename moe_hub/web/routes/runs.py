@@ -8,7 +8,8 @@ import flask
 
 from moe_hub import launch
 from moe_hub.errors import RunError
-from moe_hub.web.routes.asked import download, json_answer, json_body, text_of
+from moe_hub.runs import control
+from moe_hub.web.routes.asked import download, json_answer, json_body, number_of, text_of
 from moe_hub.web.workbench import Workbench
 
 MOST_TAGS = 20
@@ -36,6 +37,14 @@ def routes(workbench: Workbench) -> list[Any]:
         workbench.index.forget()
         return json_answer({"run": run_id})
 
+    def setting() -> flask.Response:
+        body = json_body()
+        run = store.open(text_of(body, "run"))
+        low, high = control.SETTABLE["ghost_threshold"]
+        value = number_of(body, "ghost_threshold", low, high, low)
+        control.request(run.path, "set", ghost_threshold=value)
+        return json_answer({"ghost_threshold": value})
+
     def queue() -> flask.Response:
         body = json_body()
         action = text_of(body, "action")
@@ -56,6 +65,7 @@ def routes(workbench: Workbench) -> list[Any]:
     return [
         ("api/runs", change, "POST"),
         ("api/queue", queue, "POST"),
+        ("api/runs/setting", setting, "POST"),
         ("api/runs/<run_id>/config.yaml", config, "GET"),
         ("api/runs/<run_id>/log", log, "GET"),
     ]
