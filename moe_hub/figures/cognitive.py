@@ -170,3 +170,24 @@ def _add_interval(trace: Trace, histories: Sequence[RunHistory], view: View) -> 
         "type": "data", "symmetric": False, "array": (high[1] - middle[1])[place],
         "arrayminus": (middle[1] - low[1])[place], "thickness": 1, "width": 3,
     }  # fmt: skip
+
+
+@figure("Lambda", "Loss by Phase", ("lambda/loss/*",))
+def loss_by_phase(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Which reasoning phase is still hard to predict?
+
+    Cross entropy of the held-out tokens of each phase, in nat per token: syntax is the reading of the term, reduction
+    its steps, semantic the normal form, pedagogical the explanation. Templated text is easy, so a low pedagogical
+    loss says little; the semantic one is the task. Null value: ln(vocabulary).
+    """
+    drawing = Drawing(panels=["loss, nat per token"])
+    single = len(histories) == 1
+    curves: list[Curve | None] = []
+    for index, history in enumerate(histories):
+        for place, name in enumerate(sorted(history.matching("lambda/loss/"), key=_phase_order)):
+            colour = theme.line_style(place, view)[0]
+            dash = "solid" if single else theme.DASHES[index % len(theme.DASHES)]
+            label = name.rsplit("/", 1)[1] if single else f"{run_label(history)} {name.rsplit('/', 1)[1]}"
+            curves.append(metric_curve(history, name, view, label, colour, dash=dash, markers=single))
+    add_curves(drawing, present(curves), view)
+    return drawing

@@ -17,18 +17,19 @@ Trace = dict[str, Any]
 class Drawing:
     """What a figure function returns.
 
-    `x_title` goes under the x axis; `panels` are (title with unit) of y axes y, y2, ... from top to bottom, which
-    share the x axis; a figure without panels sets its own axes in `layout`. `notes` are short sentences about how
-    the data are shown; they stand under the title. `height_px` is the height below which the figure is hard to read.
+    `panels` are (title with unit) of y axes y, y2, ... from top to bottom, which share the x axis; a figure without
+    panels sets its own axes in `layout`. `notes` are short sentences about how the data are shown; they stand under
+    the title. `height_px` is the height below which the figure is hard to read; `layers` how many layers can be
+    chosen from, 0 where there is no choice.
     """
 
     traces: list[Trace] = field(default_factory=list)
     panels: list[str] = field(default_factory=list)
-    x_title: str = ""
     x_axis: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     layout: dict[str, Any] = field(default_factory=dict)
     height_px: int = 0
+    layers: int = 0
     log_y: bool | None = None  # None: as the view says
 
     def note(self, text: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing
-from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, run_label
+from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, reference, run_label
 from moe_hub.figures.spec import figure
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
@@ -32,6 +32,32 @@ def learning_rate_schedule(histories: Sequence[RunHistory], view: View) -> Drawi
             for place, name in enumerate(names)
         ]  # fmt: skip
     add_curves(drawing, present(curves), view)
+    return drawing
+
+
+@figure("Core", "Gradient Norms", ("optim/grad_norm*",))
+def gradient_norms(histories: Sequence[RunHistory], view: View) -> Drawing:
+    """Which parameters does the loss still pull at, and is training stable?
+
+    Norm of the gradient of each parameter group before clipping, and of all together. A group near 0 does not learn;
+    a norm that grows, or jumps, announces a loss spike. Where the total stands above the clip limit of the config
+    (dotted), steps are shortened. No null value: the size depends on the model; compare groups and times.
+    """
+    drawing = Drawing(panels=["gradient norm"])
+    curves: list[Curve | None] = []
+    names = sorted({name for history in histories for name in history.matching("optim/grad_norm")})
+    for index, history in enumerate(histories):
+        label = "" if len(histories) == 1 else f"{run_label(history)} "
+        dash = theme.DASHES[index % len(theme.DASHES)]
+        for place, name in enumerate(names):
+            word = name.removeprefix("optim/grad_norm/").replace("optim/grad_norm_total", "all")
+            colour = theme.line_style(place, view)[0]
+            curves.append(metric_curve(history, name, view, f"{label}{word}", colour, dash=dash, smoothed=True))
+    add_curves(drawing, present(curves), view)
+    if len(histories) == 1:
+        limit = histories[0].config.get("train", {}).get("grad_clip")
+        if isinstance(limit, int | float) and limit > 0:
+            reference(drawing, "grad-clip", "clip limit", float(limit), view)
     return drawing
 
 

@@ -26,6 +26,7 @@ def first_with(histories: Sequence[RunHistory], metric: str, drawing: Drawing) -
 def chosen_layer(layers: int, view: View, drawing: Drawing) -> int:
     """The layer of the view, or the last one where it has fewer; says which."""
     layer = min(view.layer, layers - 1)
+    drawing.layers = layers
     drawing.note(f"layer {layer} of {layers}" + (f" (there is no layer {view.layer})" if view.layer >= layers else ""))
     return layer
 

@@ -10,7 +10,18 @@ from typing import Any
 import plotly.graph_objects as go
 
 from moe_hub.errors import ConfigError
-from moe_hub.figures import cognitive, compare, experts, ghost, hypergraph, loss, optimization, rotation, theme
+from moe_hub.figures import (
+    architecture,
+    cognitive,
+    compare,
+    experts,
+    ghost,
+    hypergraph,
+    loss,
+    optimization,
+    rotation,
+    theme,
+)
 from moe_hub.figures.drawing import Drawing
 from moe_hub.figures.spec import FigureSpec
 from moe_hub.figures.view import View
@@ -22,6 +33,7 @@ _TABLE = (
     loss.training_loss,
     experts.expert_activations,
     optimization.learning_rate_schedule,
+    optimization.gradient_norms,
     optimization.throughput_and_system,
     rotation.rotation_angles_evolution,
     rotation.orthogonality_preservation,
@@ -33,6 +45,7 @@ _TABLE = (
     cognitive.cognitive_rotation_schedule,
     cognitive.lambda_rotation_patterns,
     cognitive.reasoning_accuracy,
+    cognitive.loss_by_phase,
     ghost.ghost_expert_activation,
     ghost.saturation_monitoring,
     ghost.ghost_vs_primary_learning,
@@ -41,6 +54,8 @@ _TABLE = (
     hypergraph.hypergraph_edge_weights,
     hypergraph.hypergraph,
     experts.expert_load,
+    architecture.router_losses,
+    architecture.diversity_controller,
     compare.overlay_of_runs,
     compare.config_difference_of_runs,
     compare.final_metrics_of_runs,
@@ -93,7 +108,7 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
     _keep_zoom(layout, view)
     layout["meta"] = {
         "key": key, "question": spec.question, "notes": list(drawing.notes),
-        "height_px": max(LEAST_HEIGHT_PX, drawing.height_px),
+        "height_px": max(LEAST_HEIGHT_PX, drawing.height_px), "layers": drawing.layers,
     }  # fmt: skip
     return {"data": [{**trace, "uid": _class_name(trace["uid"])} for trace in drawing.traces], "layout": layout}
 

@@ -67,19 +67,26 @@ def _most_moved(theta: np.ndarray, drawing: Drawing) -> list[tuple[int, int]]:
     return sorted(pairs[index] for index in np.argsort(-size, kind="stable")[:MOST_ANGLES].tolist())
 
 
-@figure("Geometric", "Orthogonality Preservation", ("rotation/orthogonality_error", "expert/orthogonality"))
+@figure(
+    "Geometric",
+    "Orthogonality Preservation",
+    ("rotation/orthogonality_error", "expert/orthogonality", "expert/weight_overlap"),
+)
 def orthogonality_preservation(histories: Sequence[RunHistory], view: View) -> Drawing:
     """Are the rotations still rotations, and are the experts still different?
 
     Above: the largest entry of |R^T R - I| in each layer; below the dotted line (5e-6) it is rounding in fp32, above
-    it R is no rotation any more. Below: normalised overlap of the experts' outputs, 0 where they are as independent
-    as random directions, 1 where they have collapsed into one.
+    it R is no rotation any more. Below: normalised overlap of the experts' outputs, and of their weights, 0 where they
+    are as independent as random directions, 1 where they have collapsed into one.
 
-    Null values: error 0; overlap 0 (the value of untrained, independent experts).
+    Null values: error 0; overlaps 0 (the value of untrained, independent experts).
     """
     errors, overlap = "rotation/orthogonality_error", "expert/orthogonality"
     drawing = Drawing()
-    titles = {errors: "largest |RᵀR − I|", overlap: "overlap of experts, 0 to 1"}
+    titles = {
+        errors: "largest |RᵀR − I|", overlap: "overlap of the outputs, 0 to 1",
+        "expert/weight_overlap": "overlap of the weights, 0 to 1",
+    }  # fmt: skip
     known = known_panels(drawing, histories, titles)
     curves = [
         curve for panel, name in enumerate(known) for curve in layer_curves(histories, name, view, drawing, panel)

@@ -85,3 +85,16 @@ def _best(history: RunHistory, name: str) -> float | None:
     if not values.size:
         return None
     return float(values.min() if name == "val/loss" else values.max())
+
+
+def scalar_names(histories: Sequence[RunHistory]) -> list[str]:
+    """Metrics that an overlay can show, the final ones first."""
+    known = {name for history in histories for name, (_, values) in history.snapshot.columns.items()
+             if values.ndim == 1 and not name.startswith("event/")}  # fmt: skip
+    first = [name for name in FINAL_FIRST if name in known]
+    return first + sorted(known - set(first))
+
+
+def differing_keys(histories: Sequence[RunHistory]) -> list[str]:
+    """Config keys by which runs can be grouped: those that are not the same in all of them."""
+    return [row[0] for row in config_difference(histories).rows]

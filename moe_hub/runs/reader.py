@@ -20,6 +20,7 @@ from moe_hub.runs.writer import METRICS_FILE
 CHUNK = 1 << 20  # of JSON: what its rows take as dictionaries still fits the processor's cache
 TAIL = 64  # bytes before the offset that must still be there, or the file was replaced
 CACHE_FROM = 8 << 20  # bytes read from which a cache of the columns is worth its place on disk
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster; 200 runs are opened at once
 _CONFIG_FILE, _NOTES_FILE = "config.yaml", "notes.json"
 
 
@@ -181,7 +182,7 @@ def stamp_of(path: Path) -> tuple[int, int, int] | None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -53,6 +53,8 @@ def made_row(index: int, rows: int, every: int, rng: np.random.Generator, seed: 
     for group, peak in {"base": 1e-3, "expert": 1e-4, "rotation": 1e-3, "ghost": 1e-4}.items():
         row[f"optim/lr/{group}"] = peak * (rate if group != "ghost" else (1 - rate) * (part > 0.5))
         row[f"optim/grad_norm/{group}"] = abs(rng.normal(1, 0.2)) * (part > 0.5 or group != "ghost")
+    row |= {"loss/load_balance": 1 + part, "loss/router_z": 2 - part, "orthogonal/weight": [0.1 + part, 0.1]}
+    row |= {"orthogonal/overlap": [1 / 32 + 0.1 * part, 0.05], "expert/weight_overlap": [0.01 * part, 0.0]}
     if index % 20 == 0:
         row |= _evaluation(part, loss)
     if index % 50 == 49:
@@ -66,6 +68,7 @@ def _evaluation(part: float, loss: float) -> dict[str, Any]:
     row |= {"val/exact_match_ci_low": max(0, share - 0.03), "val/exact_match_ci_high": min(1, share + 0.03)}
     row |= {f"val/exact_match/{k}": share ** (1 + k / 2) for k in (1, 2, 3, 10)}
     phases = ("syntax", "reduction", "semantic", "pedagogical")
+    row |= {f"lambda/loss/{name}": loss * (1 + i / 5) for i, name in enumerate(phases)}
     return row | {f"lambda/exact_match/{name}": share / (1 + i / 5) for i, name in enumerate(phases)}
 
 

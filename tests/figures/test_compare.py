@@ -76,6 +76,12 @@ def test_final_metrics_are_the_last_and_the_best() -> None:
     assert table.rows == (("a 0000", None, 3, 2.0, 1.0), ("empty", None, None, None, None))
 
 
+def test_what_an_overlay_can_choose(history: RunHistory) -> None:
+    assert tables.scalar_names([history])[:2] == ["val/loss", "val/perplexity"]
+    assert not {"expert/load", "event/checkpoint"} & set(tables.scalar_names([history]))
+    assert tables.differing_keys(RUNS) == ["name", "seed", "train.learning_rate"]
+
+
 def test_csv_holds_all_rows_of_all_runs() -> None:
     rows = [{"step": step, "time": step / 2, "tokens": step * 3, "train/loss": step / 7} for step in range(12_000)]
     rows[5]["val/loss"] = "Infinity"

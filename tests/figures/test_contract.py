@@ -145,6 +145,26 @@ def test_the_table_has_the_figures_of_the_product() -> None:
     assert all(re.fullmatch(r"[a-z0-9-]+", key) for key in FIGURES)
 
 
+def test_every_metric_of_the_table_has_a_figure() -> None:
+    """Besides the overlay, which shows any scalar: what is measured can be looked at."""
+    shown = [spec for spec in FIGURES.values() if spec.group != "Compare"]
+    beside = {"val/perplexity", "val/token_accuracy", "time/active_s", "time/cpu_s"}  # overlay and final metrics
+    for name in METRICS:
+        if name.startswith("event/") or name in beside:
+            continue
+        logged = re.sub(r"<[^>]*>", "x", name)
+        assert any(spec.fits([logged]) or logged in _also_drawn(spec.key) for spec in shown), name
+
+
+def _also_drawn(key: str) -> set[str]:
+    """Metrics that a figure draws without needing them."""
+    return {
+        "saturation-monitoring": {"ghost/diversity", "ghost/unexplained", "ghost/loss_improvement", "ghost/threshold"},
+        "geometric-loss-components": {"loss/task", "loss/total"},
+        "ghost-expert-activation": {"ghost/state"},  # activation shows it
+    }.get(key, set())
+
+
 def test_only_figures_with_data_are_offered(history: RunHistory, make_history: Make) -> None:
     loss_only = RunHistory("a", CONFIG, None, [{"step": 1, "train/loss": 1.0}])
     assert [spec.key for spec in registry.available([loss_only])] == ["training-loss", "final-metrics-of-runs"]

@@ -299,7 +299,8 @@ def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def many(first: int, last: int) -> list[dict[str, Any]]:
     return [
-        {"step": step, "time": step / 3, "tokens": step, "a": step / 7, "m": [[step, 1.5]]} | ({"b": 1} if step % 5 else {})
+        {"step": step, "time": step / 3, "tokens": step, "a": step / 7, "m": [[step, 1.5]]}
+        | ({"b": 1} if step % 5 else {})
         for step in range(first, last)
     ]  # fmt: skip
 
