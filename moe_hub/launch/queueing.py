@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ import filelock
 
 from moe_hub.config import Config
 from moe_hub.errors import RunError
-from moe_hub.launch.starting import detach, start
+from moe_hub.launch.starting import detach, python, start
 from moe_hub.launch.stopping import runs
 from moe_hub.runs.queue import RunQueue
 from moe_hub.runs.status import (
@@ -52,7 +51,7 @@ def start_queue(runs_dir: Path, *, command: Sequence[str] | None = None) -> bool
     if not queue.waiting() or is_worked(runs_dir):
         return False
     folder = queue.folder.resolve()
-    worker = [sys.executable, "-m", "moe_hub.launch", "--queue", str(folder.parent)]
+    worker = [python(), "-m", "moe_hub.launch", "--queue", str(folder.parent)]
     problem = detach([*worker, *(["--", *command] if command else [])], folder / LOG_FILE)
     if problem:
         raise RunError(f"runs folder {runs_dir}: the queue cannot be started: {problem}")

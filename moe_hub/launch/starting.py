@@ -20,6 +20,7 @@ from moe_hub.runs.status import LIVE_STATES, NO_PROCESS, Status, read_status, st
 from moe_hub.runs.store import LOG_FILE, RunDirectory, RunStore
 
 RUN_DIR_VARIABLE = "MOE_HUB_RUN_DIR"  # in the environment of a trainer and of all that it starts
+_KEPT_BACK = ("MOE_HUB_TOKEN",)  # what opens the page is no business of a trainer
 _STARTER_TIMEOUT_S = 60.0
 
 
@@ -40,7 +41,7 @@ def start(
     """
     run = RunDirectory(Path(run_dir).resolve())
     launch_id = _claim(run, resume=resume, only_queued=only_queued)
-    trainer = [sys.executable, "-m", "moe_hub.train", "--runs-dir", str(run.path.parent)]
+    trainer = [python(), "-m", "moe_hub.train", "--runs-dir", str(run.path.parent)]
     trainer += ["--resume" if resume else "--adopt", run.run_id]
     problem = detach(
         command or trainer, run.path / LOG_FILE, run_dir=run.path, launch_id=launch_id,
@@ -60,7 +61,7 @@ def detach(
     variables: Mapping[str, str] | None = None,
 ) -> str:
     """Opens a program that is no child of this process, through a starter; returns what went wrong, or nothing."""
-    arguments = [sys.executable, "-m", "moe_hub.starter", str(log_file), str(run_dir or ""), launch_id, *command]
+    arguments = [python(), "-m", "moe_hub.starter", str(log_file), str(run_dir or ""), launch_id, *command]
     try:
         done = subprocess.run(
             arguments,
@@ -77,6 +78,13 @@ def detach(
         return ""
     lines = done.stderr.decode("utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else f"the starter ended with exit code {done.returncode}"
+
+
+def python() -> str:
+    """The interpreter of this environment, also inside a web server that is itself the executable (uWSGI, mod_wsgi)."""
+    if "python" in Path(sys.executable or "").name.lower():
+        return sys.executable
+    return str(Path(sys.prefix) / "bin" / "python3")
 
 
 def _claim(run: RunDirectory, *, resume: bool, only_queued: bool) -> str:
@@ -102,7 +110,8 @@ def _claim(run: RunDirectory, *, resume: bool, only_queued: bool) -> str:
         except OSError as error:
             raise RunError(f"run {run.run_id}: its status cannot be written: {error.strerror or error}") from None
         control.take(run.path)  # requests to the trainer before
-        remove_leftovers(run.path)
+        for folder in (run.path, run.path / control.CONTROL_FOLDER):
+            remove_leftovers(folder)
     return launch_id
 
 
@@ -134,7 +143,8 @@ def _report_failure(run_dir: Path, launch_id: str, problem: str) -> None:
 
 def _environment() -> dict[str, str]:
     """The environment, in which the starter and the trainer find this package also in a checkout."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in _KEPT_BACK}
+    environment["PYTHONUNBUFFERED"] = "1"
     root = Path(__file__).resolve().parents[2]
     if root.name not in ("site-packages", "dist-packages"):
         known = environment.get("PYTHONPATH", "")

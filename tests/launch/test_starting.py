@@ -143,7 +143,7 @@ def test_a_trainer_that_cannot_be_opened_is_reported(run: RunDirectory) -> None:
 
 
 def test_a_starter_that_cannot_run_is_reported(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/no/python")
+    monkeypatch.setattr(starting, "python", lambda: "/no/python")
     with pytest.raises(RunError, match=r"the trainer cannot be started: .*/no/python"):
         launch.start(run.path)
     assert run.state() == "failed"
@@ -231,12 +231,33 @@ def test_a_relative_runs_folder_starts(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_what_killed_writers_left_is_removed_at_a_start(run: RunDirectory) -> None:
     old, new = run.path / ".status.json.1.ab.tmp", run.path / ".status.json.2.cd.tmp"
-    for path in (old, new):
+    request = run.path / "control" / ".0001.json.3.ef.tmp"
+    for path in (old, new, request):
         path.touch()
-    os.utime(old, (time.time() - 3600,) * 2)
+    for path in (old, request):
+        os.utime(path, (time.time() - 3600,) * 2)
     launch.start(run.path, command=program(QUICK))
     assert not old.exists()
+    assert not request.exists()
     assert new.exists()
+
+
+@pytest.mark.parametrize("executable", ["/usr/sbin/uwsgi", "/usr/sbin/httpd", "", None])
+def test_a_web_server_that_is_the_executable_still_finds_python(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, executable: str | None
+) -> None:
+    command = program(QUICK)
+    monkeypatch.setattr(sys, "executable", executable)
+    launch.start(run.path, command=command)
+    wait_until(lambda: run.state() == "finished")
+
+
+def test_the_token_of_the_page_does_not_reach_a_trainer(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOE_HUB_TOKEN", "secret-of-the-page")
+    monkeypatch.setenv("HF_TOKEN", "for-the-trainer")
+    launch.start(run.path, command=program("import os; print(os.environ)"))
+    wait_until(lambda: "for-the-trainer" in run.log_tail(100_000))
+    assert "secret-of-the-page" not in run.log_tail(100_000)
 
 
 def test_starting_takes_little_time(run: RunDirectory) -> None:

@@ -77,9 +77,9 @@ def test_an_obedient_trainer_needs_the_request_alone(run: RunDirectory) -> None:
 
 def test_a_busy_trainer_ends_at_sigterm_with_its_own_last_word(run: RunDirectory) -> None:
     start(run, ON_SIGTERM)
-    stages: list[str] = []
-    assert launch.escalate_stop(run.path, patience_s=0.5, on_stage=stages.append) == "terminated"
-    assert stages == ["requested", "terminated"]
+    long_ago = time.time() - 60
+    assert launch.stop_stage(run.path, long_ago, patience_s=30) == "terminated"
+    wait_until(lambda: launch.stop_stage(run.path, long_ago, patience_s=30) == "gone")
     status = run.status()
     assert status is not None
     assert (status.state, status.exit_reason) == ("stopped", "stopped by SIGTERM")
@@ -160,17 +160,30 @@ def test_sigterm_is_sent_once_however_often_it_is_asked(run: RunDirectory) -> No
     assert run.log_tail().count("SIGTERM") == 1
 
 
-def test_a_trainer_that_saves_after_it_took_the_request_is_given_time(run: RunDirectory) -> None:
-    saving = PROLOGUE + (
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nreport('running')\n"
-        "while not control.take(run_dir): time.sleep(0.01)\n"
-        "report('stopping')\ntime.sleep(0.8)\nreport('stopped', exit_reason='saved')"
-    )
-    start(run, saving)
-    assert launch.escalate_stop(run.path, patience_s=0.2) == "terminated"  # 0.8 s is more than twice its patience
+@pytest.mark.parametrize(
+    ("state", "heartbeat_s", "since_s", "stage"),
+    [
+        ("running", 0, 9, "terminated"),
+        ("running", 0, 11, "killed"),
+        ("stopping", 0, 100, "terminated"),  # it has taken the request and writes its last checkpoint
+        ("stopping", 0, 151, "killed"),
+        ("stopped", 2, 100, "terminated"),  # it said so just now, and is about to end
+        ("stopped", 11, 100, "killed"),
+    ],
+)
+def test_sigkill_waits_longer_for_a_trainer_that_is_about_to_end(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, state: str, heartbeat_s: float, since_s: float, stage: str
+) -> None:
+    pid = start(run, DEAF)
     status = run.status()
     assert status is not None
-    assert status.exit_reason == "saved"
+    write_status(run.path, replace(status, state=state, heartbeat=time.time() - heartbeat_s))
+    monkeypatch.setattr(stopping, "_terminated_since", lambda *_: since_s)
+    assert launch.stop_stage(run.path, time.time() - 60, patience_s=10) == stage
+    if stage == "killed":
+        wait_until(lambda: is_gone(pid))
+    else:
+        assert not is_gone(pid)
 
 
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
