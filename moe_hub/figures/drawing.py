@@ -20,7 +20,8 @@ class Drawing:
     `panels` are (title with unit) of y axes y, y2, ... from top to bottom, which share the x axis; a figure without
     panels sets its own axes in `layout`. `notes` are short sentences about how the data are shown; they stand under
     the title. `height_px` is the height below which the figure is hard to read; `layers` how many layers can be
-    chosen from, 0 where there is no choice.
+    chosen from, 0 where there is no choice; `run_axis` says that the x axis is that of the view, so that a zoom may be
+    asked for as its range.
     """
 
     traces: list[Trace] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Drawing:
     layout: dict[str, Any] = field(default_factory=dict)
     height_px: int = 0
     layers: int = 0
+    run_axis: bool = False
     log_y: bool | None = None  # None: as the view says
 
     def note(self, text: str) -> None:

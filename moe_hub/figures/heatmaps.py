@@ -40,6 +40,7 @@ def heatmap_over_steps(drawing: Drawing, history: RunHistory, metric: str, view:
     missing = int((~np.isfinite(means)).any(1).sum())
     if missing:
         drawing.note(f"{missing:,} columns hold values that are not finite")
+    drawing.run_axis = True
     drawing.x_axis = x_axis(view, [float(x[-1])])
     drawing.layout["plot_bgcolor"] = theme.palette(view).missing
     return {

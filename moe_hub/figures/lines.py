@@ -90,6 +90,7 @@ def add_curves(drawing: Drawing, curves: Sequence[Curve], view: View) -> None:
     shown = _Shown()
     for curve in curves:
         drawing.traces += _traces(curve if legend else replace(curve, legend=False), view, log_y, buckets, shown)
+    drawing.run_axis = True
     drawing.x_axis = x_axis(view, [float(curve.x[-1]) for curve in curves if curve.x.size] + shown.ends)
     for text in shown.notes(view, buckets, len(curves)):
         drawing.note(text)

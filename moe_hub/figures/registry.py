@@ -16,6 +16,7 @@ from moe_hub.figures import (
     compare,
     experts,
     ghost,
+    ghost_threshold,
     hypergraph,
     loss,
     optimization,
@@ -49,7 +50,7 @@ _TABLE = (
     ghost.ghost_expert_activation,
     ghost.saturation_monitoring,
     ghost.ghost_vs_primary_learning,
-    ghost.activation_threshold_tuning,
+    ghost_threshold.activation_threshold_tuning,
     experts.expert_connection_heatmap,
     hypergraph.hypergraph_edge_weights,
     hypergraph.hypergraph,
@@ -109,6 +110,7 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
     layout["meta"] = {
         "key": key, "question": spec.question, "notes": list(drawing.notes),
         "height_px": max(LEAST_HEIGHT_PX, drawing.height_px), "layers": drawing.layers,
+        "run_axis": drawing.run_axis,
     }  # fmt: skip
     return {"data": [{**trace, "uid": _class_name(trace["uid"])} for trace in drawing.traces], "layout": layout}
 

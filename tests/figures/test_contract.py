@@ -210,6 +210,18 @@ def test_zoom_and_choices_hang_on_stable_names(history: RunHistory, make_history
     assert before["yaxis"]["uirevision"] == tokens["yaxis"]["uirevision"] != logged["yaxis"]["uirevision"]
 
 
+def test_a_figure_says_whether_its_zoom_is_a_range_of_the_run(history: RunHistory, make_history: Make) -> None:
+    """A zoom into a matrix or a drawing must not be taken for a range of steps."""
+    own = {
+        "rotation-3d", "expert-similarity", "expert-connection-heatmap", "hypergraph", "lambda-rotation-patterns",
+        "activation-threshold-tuning", "config-difference-of-runs", "final-metrics-of-runs",
+    }  # fmt: skip
+    for key in KEYS:
+        meta = registry.compose(key, [history, make_history(20, 1)], View())["layout"]["meta"]
+        assert meta["run_axis"] == (key not in own), key
+        assert meta["layers"] in (0, 2)
+
+
 def test_the_stamp_changes_with_rows_config_and_view_only(make_history: Make) -> None:
     first, again, more = make_history(20), make_history(20), make_history(21)
     stamp = serve.stamp("training-loss", [first], View())
