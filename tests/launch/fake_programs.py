@@ -44,7 +44,7 @@ def program(text: str) -> list[str]:
     return [sys.executable, "-c", text]
 
 
-def wait_until(what: Callable[[], object], timeout_s: float = 15.0) -> None:
+def wait_until(what: Callable[[], object], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
