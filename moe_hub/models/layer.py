@@ -202,8 +202,6 @@ class ExpertLayer(Layer):
         for coupling in self.rounds[:1]:
             found |= coupling.measure(record.delta_END, activation_G)
         if self.ghosts is not None:
-            found["ghost/activation"] = self.ghosts.activation_G.clone()
-            found["ghost/state"] = self.ghosts.state_G.clone()
             found["ghost/contribution"] = found["expert/load"][self.num_experts :]
         return found
 

@@ -84,6 +84,8 @@ def _adapt_ghosts(
         "ghost/unexplained": banks[0].saturation.unexplained.clone(),
         "ghost/loss_improvement": banks[0].saturation.improvement.clone(),
         "ghost/threshold": banks[0].threshold.clone(),
+        "ghost/activation": torch.stack([ghosts.activation_G for ghosts in banks]),
+        "ghost/state": torch.stack([ghosts.state_G for ghosts in banks]),
     }
     return found | ({"event/ghost_woken": woken} if any(map(any, woken)) else {})
 

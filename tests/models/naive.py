@@ -1,4 +1,4 @@
-"""The layers once more, in the plainest way: float64, one expert, head and hyperedge at a time, no fusing, no folding."""
+"""The layers once more, in the plainest way: float64, one expert, head and hyperedge at a time, nothing folded."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def test_background_learning_predicts_the_gradient() -> None:
         gradient: list[Any] = []
 
         def keep(_module: object, args: Any, output: Any, gradient: list[Any] = gradient) -> None:
-            output[0].register_hook(lambda grad: gradient.append((args, grad)))
+            output[0].register_hook(lambda value: gradient.append((args, value)))
 
         hook = model.stack[1].register_forward_hook(keep)
         loss_terms(model, make_batch(), config.train)[0].backward()

@@ -112,8 +112,8 @@ def test_without_weight_it_is_hgnn_bit_for_bit() -> None:
 def test_the_loss_drives_experts_apart(target: str) -> None:
     """Sixty steps from experts that are copies of one another."""
     more = (
-        f"model.orthogonal.target={target}", NOW, "model.orthogonal.initial_weight=10", "model.orthogonal.max_weight=10",
-        "train.learning_rate=0.005",
+        f"model.orthogonal.target={target}", NOW, "model.orthogonal.initial_weight=10",
+        "model.orthogonal.max_weight=10", "train.learning_rate=0.005",
     )  # fmt: skip
     config, model = make_config("orthogonal", *more), stir(make_model("orthogonal", *more))
     with torch.no_grad():

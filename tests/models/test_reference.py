@@ -8,8 +8,9 @@ from naive import naive_logits
 from variants import make_batch, make_model, stir
 
 SAME = [
-    "dense", "dense-ffn", "gnn", "gnn-ffn-mean", "gnn-fixed", "hgnn", "hgnn-ffn", "hgnn-mean", "hgnn-triplets", "hgnn-all",
-    "hgnn-orders", "hgnn-fixed", "hgnn-one", "orthogonal", "ghost", "ghost-ffn-mean", "geometric", "geometric-ffn-mean",
+    "dense", "dense-ffn", "gnn", "gnn-ffn-mean", "gnn-fixed", "hgnn", "hgnn-ffn", "hgnn-mean", "hgnn-triplets",
+    "hgnn-all", "hgnn-orders", "hgnn-fixed", "hgnn-one", "orthogonal", "ghost", "ghost-ffn-mean", "geometric",
+    "geometric-ffn-mean",
     "butterfly", "householder", "cayley", "cayley-full", "geometric-shared",
 ]  # fmt: skip
 
