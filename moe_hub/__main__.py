@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": ("moe_hub.evaluate.__main__", "measure a checkpoint on data"),
     "generate": ("moe_hub.generate", "write text with a checkpoint"),
     "experiments": ("moe_hub.experiments.__main__", "compare arms over seeds"),
+    "export": ("moe_hub.export.__main__", "write a run for TensorBoard"),
     "runs": ("moe_hub.terminal.listing", "list the runs"),
     "watch": ("moe_hub.terminal.watch", "follow a run until it ends"),
     "pause": ("moe_hub.terminal.controls", "hold a run after its step"),

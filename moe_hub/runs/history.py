@@ -79,6 +79,10 @@ class RunHistory:
         time/active_s; without it as `time`), or seconds since the first row."""
         return _x_values(self.snapshot, name, axis, self._begin)
 
+    def wall_times(self, name: str) -> FloatArray:
+        """Unix seconds at which the values of a metric were logged, (S,)."""
+        return _x_values(self.snapshot, name, "time", 0.0)
+
     def abandoned(self, name: str, axis: Axis) -> list[tuple[FloatArray, FloatArray]]:
         """(x, values) of a scalar metric in each earlier attempt that a resume superseded, oldest first."""
         return [

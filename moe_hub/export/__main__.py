@@ -1,0 +1,47 @@
+"""`python -m moe_hub.export tensorboard RUN`: writes a run in the format of another program."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from moe_hub.errors import MoeHubError
+from moe_hub.export.tensorboard import export_run
+from moe_hub.runs.store import RunStore
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m moe_hub.export", description="Writes the metrics of a run in the format of another program."
+    )
+    parser.add_argument("format", choices=["tensorboard"])
+    parser.add_argument("run", metavar="RUN", help="a run id, the beginning of one, or latest")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument("--out", type=Path, help="an empty folder; default: tensorboard/RUN_ID beside the runs folder")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; exit code 0, or 2 where the run or the folder is unusable."""
+    options = build_parser().parse_args(arguments)
+    try:
+        run = RunStore(options.runs_dir).find(options.run)
+        done = export_run(run, options.out or options.runs_dir.parent / "tensorboard" / run.run_id)
+    except MoeHubError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: the export cannot be written: {error}", file=sys.stderr)
+        return 2
+    print(f"{done.tags} tags, {done.values:,} values in {done.folder}")
+    if done.left_out:
+        print(f"left out, for having too many entries: {', '.join(done.left_out)}")
+    print(f"look at it with: tensorboard --logdir {done.folder.parent}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
