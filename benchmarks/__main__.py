@@ -11,10 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import document, machine
 from benchmarks.options import Options
 from benchmarks.report import PartResult
 
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 QUICK = {
     "step": "hgnn, ghost and geometric steps against the plain implementations",
     "overhead": "what coupling, rotation, dormant ghosts and metric rows add to a step",
@@ -41,6 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text", type=Path, help="text of the shakespeare part (tinyshakespeare.txt)")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of the shakespeare part (default 1)")
     parser.add_argument("--iterations", type=int, default=2000, help="its iterations (default 2000, as published)")
+    parser.add_argument("--document", action="store_true", help="put the newest results into docs/performance.md")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder of the JSON files")
     return parser.parse_args(arguments)
 
@@ -67,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
         record["parts"][name] = {"seconds": round(seconds, 1), **found}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
+    if chosen.document:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        DOCUMENT.write_text(document.update(text, document.newest(chosen.out)), encoding="utf-8")
     return 1 if failures else 0
 
 
