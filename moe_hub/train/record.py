@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -40,6 +41,7 @@ class RunRecord:
             **process_identity(),
         )
         self.writer = MetricWriter(run_dir, attempt)
+        self.status = replace(self.status, attempt=self.writer.attempt)  # higher where the status had been lost
         self.process = psutil.Process()
         self.process.cpu_percent()
         self._terminal = sys.stderr.isatty()
@@ -80,13 +82,12 @@ class RunRecord:
         """A line to the terminal and to log.txt."""
         if self._bar is not None:
             self._bar.clear()
-        print(line, file=sys.stderr, flush=True)
+        # A full disk, under the log or under what the output goes to, must not end the run.
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
         if self._own_log:
-            try:
-                with (self.run_dir / LOG_FILE).open("a", encoding="utf-8") as log:
-                    log.write(f"{line}\n")
-            except OSError:
-                pass  # said on the terminal; a full disk must not end the run
+            with contextlib.suppress(OSError), (self.run_dir / LOG_FILE).open("a", encoding="utf-8") as log:
+                log.write(f"{line}\n")
 
     def system(self) -> dict[str, float]:
         """CPU use since the last call (100 = one core) and resident memory."""

@@ -29,6 +29,7 @@ from moe_hub.train.optimization import build_optimizer
 from moe_hub.train.record import RunRecord
 
 ORIGIN_FILE = "origin.json"
+LOCK_PATIENCE_S = 5.0  # whoever reconciles the runs may hold one for a moment
 
 
 def run_training(run: RunDirectory, *, resume: bool = False) -> str:
@@ -39,7 +40,7 @@ def run_training(run: RunDirectory, *, resume: bool = False) -> str:
     """
     config = run.config()
     transformers_logging.disable_progress_bar()  # of saving a model: it would tear our own
-    with run.lock():
+    with run.lock(LOCK_PATIENCE_S):
         record = RunRecord(run.path, config.train.max_steps, keep_attempt=resume)
         with Controller(run.path) as controller:
             try:

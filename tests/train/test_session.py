@@ -245,8 +245,10 @@ def test_a_full_disk_pauses_and_keeps_the_last_checkpoint(small_config: Small, t
 
 def test_one_writer(small_config: Small, tmp_path: Path) -> None:
     run = RunStore(tmp_path / "runs").create(small_config("dense"))
-    with run.lock(), pytest.raises(RunError, match="another process"):
-        run_training(run)
+    with pytest.MonkeyPatch.context() as patch, run.lock():
+        patch.setattr("moe_hub.train.session.LOCK_PATIENCE_S", 0.0)
+        with pytest.raises(RunError, match="another process"):
+            run_training(run)
 
 
 def test_a_failure_leaves_its_cause_and_traceback(
