@@ -141,6 +141,7 @@
     if (!parts.source.value || parts.source.value === "hub:") return emptyPreview();
     try {
       const found = await hub.post("api/data/preview", { data: settings() });
+      if (found.unreadable) throw new Error(found.unreadable);
       showColumns(found.columns);
       drawPreview(found);
     } catch (error) {

@@ -95,6 +95,11 @@
 
   async function generate() {
     if (job) return;
+    const wrong = Array.from(parts.form.querySelectorAll("input[type=number]")).find((input) => !input.checkValidity());
+    if (wrong) {
+      hub.setText(parts.note, `${wrong.parentElement.querySelector("label").textContent}: ${wrong.validationMessage}`);
+      return wrong.focus();
+    }
     tokens = [];
     parts.text.replaceChildren();
     parts.verdict.hidden = true;
@@ -182,16 +187,13 @@
 
   async function judge(prompt) {
     const answer = tokens.map((event) => event.text).join("");
-    let found;
-    try {
-      found = await hub.post("api/judge", { prompt, answer });
-    } catch (error) {
-      parts.verdict.hidden = false;
+    const found = await hub.post("api/judge", { prompt, answer });
+    parts.verdict.hidden = false;
+    if (found.unreadable) {
       parts.verdict.className = "verdict";
-      parts.verdict.replaceChildren(el("p", { class: "note" }, `The evaluator cannot judge this: ${error.message}`));
+      parts.verdict.replaceChildren(el("p", { class: "note" }, `The evaluator cannot judge this: ${found.unreadable}`));
       return;
     }
-    parts.verdict.hidden = false;
     parts.verdict.className = `verdict ${found.right ? "right" : "wrong"}`;
     const phases = Object.entries(found.phases || {});
     parts.verdict.replaceChildren(

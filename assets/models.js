@@ -139,7 +139,8 @@
   }
 
   function closeLater() {
-    setTimeout(closeDialog, 100);
+    const content = parts.dialog.firstChild;
+    setTimeout(() => { if (parts.dialog.firstChild === content) closeDialog(); }, 100); // after the link was followed
   }
 
   function askFork(row) {

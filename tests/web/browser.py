@@ -16,6 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from moe_hub.errors import RunError
+from moe_hub.runs.store import RunDirectory, RunStore
+
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -112,6 +115,19 @@ def drawn_points(page: Any) -> int:
             }"""
         )
     )
+
+
+def newest_run(site: Site) -> RunDirectory:
+    """The newest run, as soon as it is one."""
+    store = RunStore(site.runs_dir)
+
+    def found() -> RunDirectory | None:
+        with contextlib.suppress(RunError, IndexError):
+            return store.open(store.ids()[0])
+        return None
+
+    run: RunDirectory = until(found)
+    return run
 
 
 def fill_small(page: Any, **more: str) -> None:

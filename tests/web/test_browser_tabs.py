@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Site, Watched, drawn_points, fill_small, until
+from browser import Site, Watched, drawn_points, fill_small, newest_run, until
 
 from moe_hub.runs.store import RunStore
 
@@ -68,7 +68,7 @@ def test_inference_streams_judges_shows_experts_and_stops(trained_site: Site, vi
     until(lambda: page.is_enabled("#generate-button"), 30)
     page.fill("#sample-top-p", "7")
     page.click("#generate-button")
-    until(lambda: "top_p" in page.inner_text("#generate-note"))
+    until(lambda: "Top-p" in page.inner_text("#generate-note"))
 
 
 def test_models_compare_download_fork_and_delete(trained_site: Site, visit: Visit) -> None:
@@ -133,9 +133,8 @@ def test_data_upload_preview_inspect_and_train(site: Site, visit: Visit, tmp_pat
     until(lambda: "uploads/my_data_1.jsonl" in page.inner_text("#command-preview"))
     until(lambda: page.is_enabled("#start-button"))
     page.click("#start-button")
-    store = RunStore(site.runs_dir)
-    run_id = until(store.ids)[0]
-    until(lambda: store.open(run_id).state() == "finished", 120)
+    run = newest_run(site)
+    until(lambda: run.state() == "finished", 120)
     until(lambda: drawn_points(page) > 0)
     page.click("#tab-models")
     page.click("#tab-data")

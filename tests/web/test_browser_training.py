@@ -8,25 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from browser import SMALL_OVERRIDES, Site, Watched, drawn_points, fill_small, status, until
+from browser import SMALL_OVERRIDES, Site, Watched, drawn_points, fill_small, newest_run, status, until
 
-from moe_hub.runs.store import RunDirectory, RunStore
+from moe_hub.runs.store import RunDirectory
 
 pytestmark = [pytest.mark.browser, pytest.mark.training, pytest.mark.timeout(400)]
 
 Visit = Callable[..., Watched]
 
 
-def newest(site: Site) -> RunDirectory:
-    store = RunStore(site.runs_dir)
-    return store.open(until(store.ids)[0])
-
-
 def start_on_page(site: Site, page: Any, steps: str = "20000") -> RunDirectory:
     fill_small(page, **{"train-max_steps": steps})
     until(lambda: page.is_enabled("#start-button") and steps in page.inner_text("#command-preview"))
     page.click("#start-button")
-    run = newest(site)
+    run = newest_run(site)
     until(lambda: run.state() == "running", 120)
     return run
 

@@ -39,7 +39,11 @@ def routes(workbench: Workbench) -> list[Any]:
         return json_answer(uploads.append(upload_id, int(offset) if offset.isdigit() else -1, request.get_data()))
 
     def show() -> Response:
-        return json_answer(preview(_config(json_body())))
+        config = _config(json_body())
+        try:
+            return json_answer(preview(config))
+        except DataError as error:  # a file that cannot be read is what the preview is there to tell
+            return json_answer({"unreadable": str(error)})
 
     def inspect() -> Response:
         config = _config(json_body())

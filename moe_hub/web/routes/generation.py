@@ -11,7 +11,7 @@ from flask import Response
 
 from moe_hub.config import Config
 from moe_hub.data.lambda_source import HELD_OUT_SPLIT, LambdaSource
-from moe_hub.errors import RunError
+from moe_hub.errors import DataError, RunError
 from moe_hub.lambda_calculus.judge import judge
 from moe_hub.lambda_calculus.tasks import make_sample
 from moe_hub.web.checkpoints import find_checkpoint
@@ -44,7 +44,11 @@ def routes(workbench: Workbench) -> list[Any]:
 
     def verdict() -> Response:
         body = json_body()
-        found = judge(text_of(body, "prompt", most=LONGEST_TERM), text_of(body, "answer", most=LONGEST_TERM * 10))
+        prompt, answer = text_of(body, "prompt", most=LONGEST_TERM), text_of(body, "answer", most=LONGEST_TERM * 10)
+        try:
+            found = judge(prompt, answer)
+        except DataError as error:  # what a person wrote need not be a term: an answer, and no wrong request
+            return json_answer({"unreadable": str(error)})
         values = {name: value for name, value in asdict(found).items() if name != "trace"}
         return json_answer({**values, "right": found.right, "steps": found.trace.steps})
 
