@@ -102,7 +102,7 @@ class DataConfig(Section):
         advanced=True,
     )
     levels: tuple[int, ...] = option(
-        (1, 2, 3), "Lambda levels", "Levels of the generated tasks, 0 to 5.", min_length=1, advanced=True
+        (1, 2, 3), "Lambda levels", "Levels of the generated tasks, 0 to 8.", min_length=1, advanced=True
     )
     layout: Literal["segments", "direct"] = option(
         "segments",
@@ -124,8 +124,8 @@ class DataConfig(Section):
     @field_validator("levels")
     @classmethod
     def _known_levels(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
-        if any(level not in range(6) for level in levels):
-            raise ValueError("allowed are levels 0 to 5")
+        if any(level not in range(9) for level in levels):
+            raise ValueError("allowed are levels 0 to 8")
         return tuple(sorted(set(levels)))
 
     @field_validator("name")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from moe_hub.data.tokenizer import (
     train_bpe,
 )
 
-TOKENIZER_TEXT = 100_000_000  # characters that a BPE is trained on; more hardly changes it
+TOKENIZER_TEXT = 30_000_000  # characters that a BPE is trained on; more hardly changes it
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,10 @@ def _make_tokenizer(data: DataConfig, sources: list[Source], kind: str, progress
 
 
 def _texts_for_training(sources: list[Source]) -> Iterator[str]:
-    left = TOKENIZER_TEXT
+    """Texts from all over the sources, about `TOKENIZER_TEXT` characters of them."""
+    step = max(1, sum(source.text_length for source in sources) // TOKENIZER_TEXT)
     for source in sources:
-        for text in source.training_texts():
-            yield text
-            left -= len(text)
-            if left < 0:
-                return
+        yield from islice(source.training_texts(), 0, None, step)
 
 
 def _with_cache(found: Found) -> dict[str, Any]:

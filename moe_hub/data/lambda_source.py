@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 from moe_hub import lambda_calculus
 from moe_hub.config import DataConfig
 from moe_hub.data.formats import Document
+from moe_hub.data.generation import tasks
 from moe_hub.data.quality import Survey
 from moe_hub.data.source import Progress, write_documents
 from moe_hub.data.token_store import TokenWriter
 from moe_hub.data.tokenizer import Tokenizer
+from moe_hub.errors import ConfigError, DataError
 from moe_hub.lambda_calculus.splits import Split
 from moe_hub.lambda_calculus.tasks import Sample, TaskSettings, make_sample
 from moe_hub.lambda_calculus.vocabulary import TOKENS
@@ -29,19 +32,23 @@ class LambdaSource:
     """Training tasks from the split `train`, held-out ones from `test`; no term of one is in the other."""
 
     plain_text = False
+    text_length = 0  # a tokenizer needs no more than `training_texts` gives
 
     def __init__(self, data: DataConfig, max_seq_len: int) -> None:
         self.label = "lambda"
         self.seed = data.lambda_seed
         self.num_train = data.num_train_samples or DEFAULT_TRAIN_SAMPLES
         self.num_eval = data.num_eval_samples
-        self.settings = TaskSettings(
-            levels=data.levels,
-            min_size=data.min_term_size,
-            max_size=data.max_term_size,
-            layout=data.layout,
-            max_tokens=max_seq_len - 2,  # <bos> and <eos>
-        )
+        try:
+            self.settings = TaskSettings(
+                levels=data.levels,
+                min_size=data.min_term_size,
+                max_size=data.max_term_size,
+                layout=data.layout,
+                max_tokens=max_seq_len - 2,  # <bos> and <eos>
+            )
+        except ConfigError as error:
+            raise _as_data_error(error) from None
 
     def key_parts(self, root: Path) -> dict[str, str]:
         """Settings, seed, counts, and a hash of the generator's code."""
@@ -59,8 +66,12 @@ class LambdaSource:
 
     def training_texts(self) -> Iterator[str]:
         """The first training tasks."""
-        for index in range(min(self.num_train, TOKENIZER_SAMPLES)):
-            yield self._document(make_sample(self.settings, "train", self.seed, index), held_out=False).text
+        return (document.text for document in islice(self.training_documents(), TOKENIZER_SAMPLES))
+
+    def training_documents(self) -> Iterator[Document]:
+        """The training tasks, made one after another."""
+        made = ((make_sample(self.settings, "train", self.seed, index), False) for index in range(self.num_train))
+        return (self._document(sample, held_out=held_out) for sample, held_out in _explained(made))
 
     def write(self, writer: TokenWriter, tokenizer: Tokenizer, number: int, progress: Progress) -> dict[str, Any]:
         """Generates and appends all tasks."""
@@ -81,13 +92,14 @@ class LambdaSource:
 
     def _documents(self, seen: dict[bool, Survey], progress: Progress) -> Iterator[tuple[Document, bool]]:
         total = self.num_train + self.num_eval
-        for done in range(total):
-            held_out = done >= self.num_train
-            split: Split = HELD_OUT_SPLIT if held_out else "train"
-            index = done - self.num_train if held_out else done
-            document = self._document(make_sample(self.settings, split, self.seed, index), held_out=held_out)
+        made = chain(
+            ((sample, False) for sample in tasks(self.settings, "train", self.seed, self.num_train)),
+            ((sample, True) for sample in tasks(self.settings, HELD_OUT_SPLIT, self.seed, self.num_eval)),
+        )
+        for done, (sample, held_out) in enumerate(_explained(made)):
+            document = self._document(sample, held_out=held_out)
             seen[held_out].add(document)
-            if done % 500 == 0:
+            if done % 200 == 0:
                 progress("Generating lambda tasks", done / total)
             yield document, held_out
 
@@ -95,6 +107,27 @@ class LambdaSource:
     def _document(sample: Sample, *, held_out: bool) -> Document:
         parts = ((f"{sample.prompt} ", False), (sample.answer, True))
         return Document(parts, sample.term, sample.steps, sample.level, held_out)
+
+
+def _explained(made: Iterator[tuple[Sample, bool]]) -> Iterator[tuple[Sample, bool]]:
+    try:
+        yield from made
+    except ConfigError as error:
+        raise _as_data_error(error) from None
+
+
+def _as_data_error(error: ConfigError) -> DataError:
+    """The generator's message in the words of the config."""
+    text = str(error)
+    for word, key in (
+        ("min_size", "data.min_term_size"),
+        ("max_size", "data.max_term_size"),
+        ("max_tokens", "model.max_seq_len - 2"),
+        ("levels =", "data.levels ="),
+        ("layout =", "data.layout ="),
+    ):
+        text = text.replace(word, key)
+    return DataError(f"lambda tasks: {text}")
 
 
 def generator_hash() -> str:

@@ -67,8 +67,9 @@ class TrainingData:
 
     def eval_batches(self, limit: int | None) -> list[Batch]:
         """Held-out rows, packed, always the same; at most `limit` batches."""
-        rows = self.shape.held_out[: self._most(limit)]
-        rows = sorted(rows, key=lambda row: sum(end - begin for begin, end in row))
+        rows = sorted(
+            self.shape.held_out.rows(self._most(limit)), key=lambda row: sum(end - begin for begin, end in row)
+        )
         return [self._batch(rows[first : first + self.batch_size]) for first in range(0, len(rows), self.batch_size)]
 
     def task_batches(self, limit: int | None) -> list[TaskBatch]:

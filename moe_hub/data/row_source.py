@@ -113,6 +113,11 @@ class RowSource:
             self.notes.append(f"only the first {self._most_rows} rows are read (data.num_train_samples)")
         return self.found
 
+    @property
+    def text_length(self) -> int:
+        """Characters of all rows."""
+        return self.found.text_length
+
     def characters(self) -> set[str]:
         """Those of all rows."""
         return self.found.characters

@@ -149,8 +149,10 @@ class Batches:
         first = int(blocks[number]) * self.batch_size
         return [self.epochs.row(epoch, int(row)) for row in order[first : first + self.batch_size]]
 
-    def padding_share(self) -> float:
-        """Share of padding in the batches of the first epoch, each as wide as its fullest row."""
+    def padding_share(self, width: int) -> float:
+        """Share of padding in the batches of the first epoch, each as wide as its fullest row; `width` is the most."""
+        if self.epochs.num_tokens == self.epochs.num_rows * width:
+            return 0.0
         order, _ = self._order(0)
         fills = self.epochs.fills(0)[order]
         firsts = np.arange(0, len(fills), self.batch_size)
@@ -186,22 +188,44 @@ def cut(begins: Ints, ends: Ints, width: int) -> tuple[Ints, Ints]:
     return first, np.minimum(first + width, np.repeat(ends, pieces))
 
 
-def held_out_rows_of(store: TokenStore, width: int, too_long: npt.NDArray[np.bool_]) -> list[Row]:
+class HeldOut:
     """All held-out rows in a fixed order; those of several sources take turns in the shares of their numbers."""
-    ranked: list[tuple[float, int, Row]] = []
-    for source in np.unique(store.source).tolist():
-        inside = (store.source == source) & (store.held_out == 1) & ~too_long
-        documents = np.flatnonzero(inside)
-        if not len(documents):
-            continue
-        if store.kind[documents[0]] == STREAM:
-            begins, ends = cut(store.begins[documents], store.ends[documents], width)
-            rows = [[pair] for pair in zip(begins.tolist(), ends.tolist(), strict=True)]
-        else:
-            packed = PackedEpochs(store, documents, width, None)
-            rows = [packed.row(0, index) for index in range(packed.num_rows)]
-        ranked.extend(((index + 0.5) / len(rows), source, row) for index, row in enumerate(rows))
-    return [row for _, _, row in sorted(ranked, key=lambda item: item[:2])]
+
+    def __init__(self, store: TokenStore, width: int, usable: npt.NDArray[np.bool_]) -> None:
+        self._sources: list[_CutStream | PackedEpochs] = []
+        for source in np.unique(store.source).tolist():
+            documents = np.flatnonzero(usable & (store.source == source))
+            if not len(documents):
+                continue
+            if store.kind[documents[0]] == STREAM:
+                self._sources.append(_CutStream(store.begins[documents], store.ends[documents], width))
+            else:
+                self._sources.append(PackedEpochs(store, documents, width, None))
+        sizes = [source.num_rows for source in self._sources]
+        self.num_rows = sum(sizes)
+        self.num_tokens = sum(source.num_tokens for source in self._sources)
+        self._source = np.repeat(np.arange(len(sizes)), sizes)
+        self._index = np.concatenate([np.arange(size) for size in sizes])
+        turn = (self._index + 0.5) / np.repeat(sizes, sizes)
+        self._order = np.lexsort((self._source, turn)) if len(sizes) > 1 else np.arange(self.num_rows)
+
+    def rows(self, most: int | None) -> list[Row]:
+        """The first `most` rows, or all."""
+        chosen = self._order[:most]
+        pairs = zip(self._source[chosen].tolist(), self._index[chosen].tolist(), strict=True)
+        return [self._sources[source].row(0, index) for source, index in pairs]
+
+
+class _CutStream:
+    """A stream cut into rows from its beginning, the last one shorter."""
+
+    def __init__(self, begins: Ints, ends: Ints, width: int) -> None:
+        self.begins, self.ends = cut(begins, ends, width)
+        self.num_rows = len(self.begins)
+        self.num_tokens = int((self.ends - self.begins).sum())
+
+    def row(self, epoch: int, index: int) -> Row:
+        return [(int(self.begins[index]), int(self.ends[index]))]
 
 
 def training_epochs(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from moe_hub.config import Config
 from moe_hub.data.corpus import Corpus
-from moe_hub.data.row_stream import Batches, Row, held_out_rows_of, longer_samples, training_epochs
+from moe_hub.data.row_stream import Batches, HeldOut, longer_samples, training_epochs
 from moe_hub.data.token_store import TEXT, TokenStore
 from moe_hub.errors import DataError
 
@@ -22,7 +22,7 @@ class Shape:
     """`usable` and `too_long` have one entry for each document of the store."""
 
     batches: Batches
-    held_out: list[Row]
+    held_out: HeldOut
     usable: npt.NDArray[np.bool_]
     too_long: npt.NDArray[np.bool_]
     facts: dict[str, Any]
@@ -36,16 +36,15 @@ def shape_of(config: Config, corpus: Corpus) -> Shape:
     usable = (store.held_out == 0) & ~too_long
     epochs = training_epochs(store, width, usable, corpus.weights, config.seed)
     batches = Batches(epochs, config.train.batch_size, (config.seed, *BATCH_ORDER))
-    held_out = held_out_rows_of(store, width, too_long)
-    tokens = sum(end - begin for row in held_out for begin, end in row)
+    held_out = HeldOut(store, width, (store.held_out == 1) & ~too_long)
     cut = int(((store.kind == TEXT) & (store.lengths > width)).sum())
     facts = {
         "train_documents": int(usable.sum()),
         "eval_documents": int(((store.held_out == 1) & ~too_long).sum()),
         "rows_per_epoch": epochs.num_rows,
         "tokens_per_epoch": epochs.num_tokens,
-        "eval_tokens": tokens,
-        "padding_share": round(batches.padding_share(), 4),
+        "eval_tokens": held_out.num_tokens,
+        "padding_share": round(batches.padding_share(width), 4),
         "dropped_too_long": int(too_long.sum()),
         "longest_sample": int(store.lengths[store.kind != TEXT].max(initial=0)) if too_long.any() else 0,
         "texts_cut_into_rows": cut,

@@ -21,6 +21,10 @@ class Source(Protocol):
     label: str
     plain_text: bool
 
+    @property
+    def text_length(self) -> int:
+        """Characters of all texts; known after `survey`."""
+
     def key_parts(self, root: Any) -> dict[str, str]:
         """Everything that decides the documents and their split, for the key of the token cache."""
 
