@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from moe_hub.architectures import ghost_hyperedges, hyperedges
 from moe_hub.model_config import ModelConfig
-from moe_hub.models.pointwise import norm
+from moe_hub.models.fused import normed_projection
 
 UNIT = math.log(math.e - 1)  # softplus(UNIT) = 1
 
@@ -134,8 +134,7 @@ class HypergraphCoupling(Coupling):
 
     def _projected(self, delta_XND: Tensor) -> Tensor:
         """norm(D) W1: mixing then costs a quarter, for M (H W1) = (M H) W1."""
-        node_XND = norm(delta_XND)
-        return node_XND @ self.w1_DR.to(node_XND.dtype)
+        return normed_projection(delta_XND, self.w1_DR.to(delta_XND.dtype))
 
     def _send(self, delta_END: Tensor, message_ENR: Tensor) -> Tensor:
         """D + s GELU(message) U, in one product."""

@@ -18,6 +18,8 @@ from torch.autograd.function import once_differentiable
 
 from moe_hub.models.pointwise import inverse_rms, norm_backward, turn
 
+QUERY_BLOCK = 64  # tokens; halves of a row of 128, so that a quarter of its products is not computed
+
 
 def fused_feed_forward(x_END: Tensor, w1_EFD: Tensor, w2_EDF: Tensor, residual_END: Tensor | None) -> Tensor:
     """residual + max(x W1^T, 0)^2 W2^T for each expert, (E, N, D); all in one dtype."""
@@ -63,7 +65,7 @@ class _FeedForward(torch.autograd.Function):
             grad_ND, hidden_NF = grad_END[e], positive_ENF[e]
             if grad_w2 is not None:
                 torch.mm(grad_ND.T, hidden_NF * hidden_NF, out=grad_w2[e])
-            inner_NF = torch.mm(grad_ND, w2_EDF[e]).mul_(hidden_NF).mul_(2)
+            inner_NF = torch.mm(2 * grad_ND, w2_EDF[e]).mul_(hidden_NF)
             if grad_w1 is not None:
                 torch.mm(inner_NF.T, x_END[e], out=grad_w1[e])
             if grad_x is not None:
@@ -76,45 +78,83 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, qkv_BTEXHK: Tensor, cos_PTK: Tensor, sin_PTK: Tensor, bias_B1TT: Tensor) -> Tensor:
         batch, length, experts, _, heads, width = qkv_BTEXHK.shape
         cos, sin = (part[:, None, None] for part in (cos_PTK, sin_PTK))
-        normed = qkv_BTEXHK.new_empty(experts, 2, batch, heads, length, width)
+        turned = qkv_BTEXHK.new_empty(experts, 2, batch, heads, length, width)
         inverse = qkv_BTEXHK.new_empty(experts, 2, batch, heads, length, 1)
-        value = qkv_BTEXHK.new_empty(experts, batch * heads, length, width)
-        weight = qkv_BTEXHK.new_empty(experts, batch * heads, length, length)
+        value = qkv_BTEXHK.new_empty(experts, batch, heads, length, width)
         out = qkv_BTEXHK.new_empty(experts, batch, length, heads, width)
-        with torch.autocast(qkv_BTEXHK.device.type, enabled=False):
+        weights: list[Tensor] = []
+        with torch.autocast(qkv_BTEXHK.device.type, enabled=False):  # it would compute the softmax in fp32
             for e in range(experts):
                 part_XBHTK = qkv_BTEXHK[:, :, e].permute(2, 0, 3, 1, 4)
                 inverse[e] = inverse_rms(part_XBHTK[:2])
-                torch.mul(part_XBHTK[:2], inverse[e], out=normed[e])
-                value[e].view(batch, heads, length, width).copy_(part_XBHTK[2])
-                q, k = turn(normed[e], cos, sin).flatten(1, 2)
-                score = torch.bmm(q, k.transpose(1, 2))
-                score.view(batch, heads, length, length).add_(bias_B1TT)
-                torch.softmax(score, dim=-1, out=weight[e])
-                said = torch.bmm(weight[e], value[e]).view(batch, heads, length, width)
-                out[e] = said.transpose(1, 2)
-        ctx.save_for_backward(normed, inverse, value, weight, cos, sin)
+                turned[e] = turn((part_XBHTK[:2] * inverse[e]).contiguous(), cos, sin)
+                value[e] = part_XBHTK[2]
+                (q, k), v = turned[e].flatten(1, 2), value[e].flatten(0, 1)
+                for begin, end in query_blocks(length):
+                    score = torch.bmm(q[:, begin:end], k[:, :end].transpose(1, 2))
+                    score.view(batch, heads, end - begin, end).add_(bias_B1TT[:, :, begin:end, :end])
+                    weights.append(torch.softmax(score, dim=-1))
+                    said = torch.bmm(weights[-1], v[:, :end]).view(batch, heads, end - begin, width)
+                    out[e, :, begin:end] = said.transpose(1, 2)
+        ctx.save_for_backward(turned, inverse, value, cos, sin, *weights)
         return out.view(experts, batch * length, heads * width)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_END: Tensor) -> tuple[Tensor, None, None, None]:
-        normed, inverse, value, weight, cos, sin = ctx.saved_tensors
-        experts, _, batch, heads, length, width = normed.shape
+        turned, inverse, value, cos, sin = ctx.saved_tensors[:5]
+        weights = ctx.saved_tensors[5:]
+        experts, _, batch, heads, length, width = turned.shape
         grad_out = grad_END.reshape(experts, batch, length, heads, width)
         grad_qkv = grad_END.new_empty(batch, length, experts, 3, heads, width)
+        blocks = query_blocks(length)
         for e in range(experts):
-            q, k = turn(normed[e], cos, sin).flatten(1, 2)
+            (q, k), v = turned[e].flatten(1, 2), value[e].flatten(0, 1)
             grad = grad_out[e].transpose(1, 2).reshape(batch * heads, length, width)
-            grad_score = torch.ops.aten._softmax_backward_data(
-                torch.bmm(grad, value[e].transpose(1, 2)), weight[e], -1, weight.dtype
-            )
-            grad_qk = torch.stack((torch.bmm(grad_score, k), torch.bmm(grad_score.transpose(1, 2), q)))
-            grad_qk = turn(grad_qk.view(2, batch, heads, length, width), cos, -sin)
+            own = list(zip(blocks, weights[e * len(blocks) : (e + 1) * len(blocks)], strict=True))
+            grad_qk, grad_v = _attention_backward(q, k, v, grad, own)
             target = grad_qkv[:, :, e].permute(2, 0, 3, 1, 4)
-            target[:2] = norm_backward(grad_qk, normed[e], inverse[e])
-            target[2] = torch.bmm(weight[e].transpose(1, 2), grad).view(batch, heads, length, width)
+            grad_qk = grad_qk.view(2, batch, heads, length, width)
+            target[:2] = _unturned(grad_qk, turned[e], cos, sin).mul_(inverse[e])
+            target[2] = grad_v.view(batch, heads, length, width)
         return grad_qkv, None, None, None
+
+
+def query_blocks(length: int) -> list[tuple[int, int]]:
+    """Begin and end of each block of queries; a block's keys end where it does, as no token sees a later one."""
+    return [(begin, min(begin + QUERY_BLOCK, length)) for begin in range(0, length, QUERY_BLOCK)]
+
+
+def _attention_backward(
+    q: Tensor, k: Tensor, v: Tensor, grad: Tensor, own: list[tuple[tuple[int, int], Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and keys, (2, B x H, T, K), and of values, of one expert."""
+    grad_qk = q.new_empty(2, *q.shape)
+    grad_v = torch.empty_like(v)
+    for (begin, end), weight in reversed(own):  # the last block has all keys, so it comes first and begins the sums
+        part = grad[:, begin:end]
+        score = torch.ops.aten._softmax_backward_data(
+            torch.bmm(part, v[:, :end].transpose(1, 2)), weight, -1, weight.dtype
+        )
+        grad_qk[0, :, begin:end] = torch.bmm(score, k[:, :end])
+        for_k, for_v = torch.bmm(score.transpose(1, 2), q[:, begin:end]), torch.bmm(weight.transpose(1, 2), part)
+        if end == grad.shape[1]:
+            grad_qk[1], grad_v = for_k, for_v
+        else:
+            grad_qk[1, :, :end] += for_k
+            grad_v[:, :end] += for_v
+    return grad_qk, grad_v
+
+
+def _unturned(grad: Tensor, turned: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Gradient of the normalised queries and keys, less its part along them, from that of the turned ones.
+
+    With y normalised, turned = s R y (s = 1 / sqrt(K) for queries, 1 for keys), the norm's derivative needs
+    g_y - y mean(g_y y) with g_y = s R^T g: that is s R^T (g - turned mean(g turned) / s^2). `grad` is overwritten.
+    """
+    mean = (grad * turned).mean(-1, keepdim=True)
+    mean[0] *= grad.shape[-1]
+    return turn(grad.addcmul_(turned, mean, value=-1), cos, -sin)
 
 
 def normed_sum(x_ND: Tensor, u_END: Tensor) -> Tensor:
@@ -177,3 +217,34 @@ class _WeightedSum(torch.autograd.Function):
             if grad_share is not None:
                 grad_share[:, e] = (said_END[e] * grad_ND).sum(-1)
         return grad_said, grad_share
+
+
+def normed_projection(x_END: Tensor, weight_DR: Tensor) -> Tensor:
+    """norm(x) W as (x W) / rms(x), so that the normalised x is never written: (E, N, R)."""
+    result: Tensor = _NormedProjection.apply(x_END, weight_DR)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _NormedProjection(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_END: Tensor, weight_DR: Tensor) -> Tensor:
+        inverse_EN1 = x_END.new_empty(*x_END.shape[:2], 1)
+        out_ENR = x_END.new_empty(*x_END.shape[:2], weight_DR.shape[1])
+        for e in range(len(x_END)):
+            inverse_EN1[e] = inverse_rms(x_END[e])
+            torch.mm(x_END[e], weight_DR, out=out_ENR[e]).mul_(inverse_EN1[e])
+        ctx.save_for_backward(x_END, weight_DR, inverse_EN1, out_ENR)
+        return out_ENR
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_ENR: Tensor) -> tuple[Tensor, Tensor]:
+        x_END, weight_DR, inverse_EN1, out_ENR = ctx.saved_tensors
+        grad_x = torch.empty_like(x_END, memory_format=torch.contiguous_format)
+        grad_w = torch.zeros_like(weight_DR, dtype=torch.promote_types(weight_DR.dtype, torch.float32))
+        for e in range(len(x_END)):
+            scaled_NR = grad_ENR[e] * inverse_EN1[e]
+            grad_w += x_END[e].T @ scaled_NR
+            along_N1 = (scaled_NR * out_ENR[e]).sum(-1, keepdim=True) * inverse_EN1[e] / x_END.shape[-1]
+            torch.mm(scaled_NR, weight_DR.T, out=grad_x[e]).addcmul_(x_END[e], along_N1, value=-1)
+        return grad_x, grad_w.to(weight_DR.dtype)

@@ -78,7 +78,10 @@ def test_dropout_takes_the_plain_way_with_the_same_mean() -> None:
     assert (mean - exact).abs().max() < 0.1 * exact.abs().max()
 
 
-def test_attention() -> None:
+@pytest.mark.parametrize("block", [64, 3])
+def test_attention(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries at once, and in blocks of which the last is shorter."""
+    monkeypatch.setattr(fused, "QUERY_BLOCK", block)
     qkv = draw(2, 4, 2, 3, 2, 4)  # B T E X H K
     cos, sin = rotary_angles(0, 4, 4, 100.0, torch.float64, CPU)
     context = Context(0, 4, 8, torch.tensor([[1, 1, 2, 2], [1, 1, 1, 1]]))
@@ -90,10 +93,13 @@ def test_attention() -> None:
     torch.testing.assert_close(fused.fused_attention(qkv, cos, sin, bias), plain, rtol=0, atol=1e-14)
 
 
-def test_normed_sum_and_weighted_sum() -> None:
+def test_sums_and_projection() -> None:
     x, u, share = draw(5, 4), draw(3, 5, 4, seed=1), draw(5, 3, seed=2)
     assert gradcheck(fused.normed_sum, (x, u))
     torch.testing.assert_close(fused.normed_sum(x, u), pointwise.norm(x + u), rtol=0, atol=1e-14)
+    weight = draw(4, 3, seed=3)
+    assert gradcheck(fused.normed_projection, (u, weight))
+    torch.testing.assert_close(fused.normed_projection(u, weight), pointwise.norm(u) @ weight, rtol=0, atol=1e-14)
     assert gradcheck(fused.weighted_sum, (u, share))
     plain = (u * share.T.unsqueeze(-1)).sum(0)
     torch.testing.assert_close(fused.weighted_sum(u, share), plain, rtol=0, atol=1e-14)
