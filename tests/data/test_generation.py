@@ -12,7 +12,6 @@ from moe_hub.data import generation
 from moe_hub.data.corpus import open_corpus
 from moe_hub.data.facts import estimate
 from moe_hub.data.generation import tasks
-from moe_hub.data.preview import preview
 from moe_hub.errors import DataError
 from moe_hub.lambda_calculus.tasks import TaskSettings, make_sample
 
@@ -44,18 +43,3 @@ def test_impossible_tasks_name_the_keys_of_the_config(tmp_path: Path) -> None:
             look(config, cache_dir=tmp_path)
     with pytest.raises(DataError, match=r"model\.max_seq_len - 2"):
         open_corpus(load_config(overrides=("model.max_seq_len=16",)), cache_dir=tmp_path)
-
-
-def test_preview_shows_what_is_learned_and_what_is_wrong(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"question": "q", "answer": "a"}\n{"question": "r", "answer": null}\n' + '{"question": "s"}\n' * 9)
-    rows = preview(load_config(overrides=("data.source=file", f"data.path={path}")), 2)
-    assert rows[0].parts == (("q\n", False), ("a", True))
-    assert (rows[1].line, rows[1].problem.partition(";")[0]) == (2, "column 'answer': expected a text, found null")
-    lambda_rows = preview(load_config(), 3)
-    assert [row.parts[1][0] for row in lambda_rows] == [make_sample(SETTINGS, "train", 0, i).answer for i in range(3)]
-    text = tmp_path / "text.txt"
-    text.write_text("one\ntwo\nthree\n" + "x" * 9000)
-    shown = preview(load_config(overrides=("data.source=file", f"data.path={text}")), 50)
-    assert [row.parts[0][0] for row in shown[:3]] == ["one", "two", "three"]
-    assert sum(len(row.parts[0][0]) for row in shown) <= 2000
