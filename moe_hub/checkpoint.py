@@ -53,8 +53,9 @@ class Model(Protocol):
 class TrainerState:
     """Where a training stands. `step` optimizer steps are done, which also is the position in the data.
 
-    `active_s` are seconds of training without pauses, `cpu_s` the CPU seconds of all threads in them; `window` holds the sums that the next metric row will show, and
-    `row_*` where the last one was written; `schedules` the state of what is neither weight nor optimizer.
+    `active_s` are seconds of training without pauses, `cpu_s` the CPU seconds of all threads in them; `window` holds
+    the sums that the next metric row will show, and `row_*` where the last one was written; `schedules` is the state
+    of what is neither weight nor optimizer.
     """
 
     step: int = 0
