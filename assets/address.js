@@ -18,6 +18,9 @@
       log_y: asked.get("log_y") === "1",
       smoothing: Math.min(0.99, Math.max(0, Number(asked.get("smoothing")) || 0)),
       layer: Math.max(0, Math.floor(Number(asked.get("layer")) || 0)),
+      metric: asked.get("metric") || "",
+      group_by: asked.get("group_by") || "",
+      threshold: Number.isFinite(Number(asked.get("threshold"))) ? asked.get("threshold") || "" : "",
     };
   }
 
@@ -31,6 +34,7 @@
     if (state.view.log_y) add("log_y", 1);
     if (state.view.smoothing) add("smoothing", state.view.smoothing);
     if (state.view.layer) add("layer", state.view.layer);
+    for (const name of ["metric", "group_by", "threshold"]) if (state.view[name]) add(name, state.view[name]);
     if (state.tab) add("tab", state.tab);
     const address = location.pathname + (parts.length ? `?${parts.join("&")}` : "");
     if (address === location.pathname + location.search) return;

@@ -4,6 +4,8 @@
   const hub = window.moeHub;
   const { state, el } = hub;
   const AXES = { step: "Steps", tokens: "Tokens", active_time: "Training time", time: "Wall time" };
+  // What can be chosen in one figure alone.
+  const OWN_OPTIONS = { "overlay-of-runs": ["metric", "group_by"], "activation-threshold-tuning": ["threshold"] };
   const loading = {};
   let drawn = null; // {key, plotly}
   let dragging = false;
@@ -84,6 +86,7 @@
     const result = await drawInto(host, answer, drawn);
     drawn = result;
     if (result.fresh) host.on("plotly_relayout", relayout);
+    showLayers(((answer.figure.layout || {}).meta || {}).notes || []);
     host.dataset.drawn = String(Number(host.dataset.drawn || 0) + 1);
     const spec = state.figures.find((each) => each.key === answer.key);
     if (spec) host.setAttribute("aria-label", `${spec.title}: ${spec.question}`);
@@ -143,6 +146,7 @@
     help.replaceChildren(...(spec ? spec.help.split("\n\n").slice(1).map((part) => el("p", {}, part.replace(/\s+/g, " "))) : []));
     document.getElementById("figure-help-toggle").disabled = !help.childNodes.length;
     if (!help.childNodes.length) help.hidden = true;
+    showOwnOptions();
   }
 
   function choose(key) {
@@ -177,6 +181,13 @@
     const shown = el("output", { for: "smoothing", id: "smoothing-value" }, "0");
     const layer = el("select", { id: "layer-select", class: "form-select form-select-sm" });
     layer.addEventListener("change", () => changeView({ layer: Number(layer.value) }));
+    const choice = (name, label) => {
+      const select = el("select", { id: `${name}-select`, class: "form-select form-select-sm" });
+      select.addEventListener("change", () => changeView({ [name]: select.value }));
+      return el("span", { class: "option", id: `${name}-option`, hidden: true }, el("label", { for: select.id }, label), select);
+    };
+    const threshold = el("input", { id: "threshold-input", class: "form-control", type: "number", step: "any" });
+    threshold.addEventListener("change", () => changeView({ threshold: threshold.value }));
     const help = el("button", { type: "button", class: "quiet-button", id: "figure-help-toggle", "aria-expanded": "false", "aria-controls": "figure-help" }, "How to read it");
     help.addEventListener("click", () => {
       const panel = document.getElementById("figure-help");
@@ -186,6 +197,8 @@
     document.getElementById("figure-options").replaceChildren(
       el("span", { class: "option" }, el("label", { for: "axis-select" }, "By"), axis),
       el("span", { class: "option", id: "layer-option", hidden: true }, el("label", { for: "layer-select" }, "Layer"), layer),
+      choice("metric", "Metric"), choice("group_by", "Group by"),
+      el("span", { class: "option", id: "threshold-option", hidden: true }, el("label", { for: "threshold-input" }, "Try threshold"), threshold),
       toggle("log-x", "Log x", "log_x"), toggle("log-y", "Log y", "log_y"),
       el("span", { class: "option" }, el("label", { for: "smoothing" }, "Smooth"), smooth, shown),
       help, downloads(),
@@ -215,14 +228,30 @@
     hub.setText(document.getElementById("smoothing-value"), String(view.smoothing));
   }
 
-  function showLayers(count) {
-    const option = document.getElementById("layer-option");
-    const select = document.getElementById("layer-select");
-    option.hidden = !(count > 1);
-    if (select.options.length !== count) {
-      select.replaceChildren(...Array.from({ length: count || 0 }, (_, index) => el("option", { value: index }, String(index))));
+  // A figure of one layer says so in its notes; others have no layer to choose.
+  function showLayers(notes) {
+    const said = notes.map((note) => /^layer \d+ of (\d+|each run)/.exec(note)).find(Boolean);
+    const count = said ? Number(said[1]) || state.offer.layers : 0;
+    document.getElementById("layer-option").hidden = !(count > 1);
+    fill(document.getElementById("layer-select"), Array.from({ length: count }, (_, index) => [String(index), String(index)]), String(Math.min(state.view.layer, Math.max(0, count - 1))));
+  }
+
+  function fill(select, options, value) {
+    const wanted = JSON.stringify(options);
+    if (select.dataset.options !== wanted) {
+      select.replaceChildren(...options.map(([key, label]) => el("option", { value: key }, label)));
+      select.dataset.options = wanted;
     }
-    select.value = String(Math.min(state.view.layer, Math.max(0, (count || 1) - 1)));
+    select.value = value;
+  }
+
+  function showOwnOptions() {
+    const own = OWN_OPTIONS[state.figure] || [];
+    for (const name of ["metric", "group_by", "threshold"]) document.getElementById(`${name}-option`).hidden = !own.includes(name);
+    const { metrics, groups } = state.offer;
+    fill(document.getElementById("metric-select"), [["", "val/loss or the nearest"], ...metrics.map((name) => [name, name])], state.view.metric);
+    fill(document.getElementById("group_by-select"), [["", "no group"], ...groups.map((name) => [name, name])], state.view.group_by);
+    document.getElementById("threshold-input").value = state.view.threshold;
   }
 
   hub.whenMounted(() => {
@@ -244,5 +273,5 @@
   });
   hub.on("address", () => { showView(); fillSelect(); });
 
-  hub.figure = { draw, drawInto, clear, fillSelect, showEmpty, choose, showLayers, load };
+  hub.figure = { draw, drawInto, clear, fillSelect, showEmpty, choose, load };
 })();

@@ -3,7 +3,7 @@
   "use strict";
   const hub = window.moeHub;
   const { state } = hub;
-  const versions = { runs: "", status: "", figure: "", offered: "" };
+  const versions = { runs: "", status: "", figure: "", offer: "" };
   let busy = false;
   let again = false;
   let generation = 0;
@@ -20,6 +20,7 @@
     if (view.log_y) query.set("log_y", "1");
     if (view.smoothing) query.set("smoothing", view.smoothing);
     if (view.layer) query.set("layer", view.layer);
+    for (const name of ["metric", "group_by", "threshold"]) if (view[name]) query.set(name, view[name]);
     if (state.range) {
       query.set("x0", state.range[0]);
       query.set("x1", state.range[1]);
@@ -37,7 +38,7 @@
     query.set("runs_v", versions.runs);
     query.set("status_v", versions.status);
     query.set("figure_v", versions.figure);
-    query.set("offered", versions.offered);
+    query.set("offer_v", versions.offer);
     const answer = await hub.request(`api/live?${query}`);
     if (answer === 0) return;
     state.clockOffset = answer.now - Date.now() / 1000;
@@ -54,9 +55,10 @@
       state.status = answer.status.line;
       hub.status.show(state.status);
     }
-    if (answer.figures) {
-      state.figures = answer.figures;
-      versions.offered = answer.figures.map((spec) => spec.key).join(",");
+    if (answer.offer) {
+      state.offer = answer.offer.offer;
+      state.figures = state.offer.figures;
+      versions.offer = answer.offer.v;
       hub.figure.fillSelect();
       hub.emit("figures");
       again = true;
@@ -125,7 +127,7 @@
   });
   hub.on("selection", () => {
     versions.status = "";
-    versions.offered = "";
+    versions.offer = "";
     if (!state.focus) {
       state.figures = [];
       hub.status.show(null);

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from moe_hub.figures import registry, serve
 from moe_hub.figures.csv_rows import figure_csv
 from moe_hub.figures.registry import View
+from moe_hub.figures.tables import flat_config
 from moe_hub.runs.history import RunHistory
 from moe_hub.web.histories import Histories
 
@@ -26,6 +30,15 @@ class Drawing:
     content: bytes
 
 
+@dataclass(frozen=True)
+class Offer:
+    """Keys of the figures, and the JSON text that the page fills its selectors from."""
+
+    version: str
+    keys: frozenset[str]
+    content: bytes
+
+
 class Drawings:
     """Draws through the figure registry; callers on several threads share the results."""
 
@@ -33,6 +46,7 @@ class Drawings:
         self.histories = histories
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[Any, ...], Drawing] = OrderedDict()
+        self._offers: OrderedDict[tuple[Any, ...], Offer] = OrderedDict()
 
     def version(self, key: str, run_ids: Sequence[str], view: View) -> str:
         """What `draw` would give as the version, without drawing."""
@@ -55,12 +69,17 @@ class Drawings:
                 self._kept.popitem(last=False)
         return drawing
 
-    def available(self, run_ids: Sequence[str]) -> list[dict[str, str]]:
-        """The figures that the runs have data for, as the selector shows them."""
-        return [
-            {"key": spec.key, "group": spec.group, "title": spec.title, "question": spec.question, "help": spec.help}
-            for spec in registry.available(self._histories(run_ids))
-        ]
+    def offer(self, run_ids: Sequence[str]) -> Offer:
+        """The figures that the runs have data for, and what can be chosen in them."""
+        histories = self._histories(run_ids)
+        place = tuple((history.run_id, history.version) for history in histories)
+        with self._lock:
+            if place not in self._offers:
+                self._offers[place] = _offer(histories)
+            self._offers.move_to_end(place)
+            while len(self._offers) > MOST_KEPT:
+                self._offers.popitem(last=False)
+            return self._offers[place]
 
     def csv(self, key: str, run_ids: Sequence[str], view: View) -> Iterator[bytes]:
         """All rows behind a figure as CSV, in pieces."""
@@ -68,3 +87,30 @@ class Drawings:
 
     def _histories(self, run_ids: Sequence[str]) -> list[RunHistory]:
         return self.histories.of_all(list(run_ids)[:MOST_RUNS])
+
+
+def _offer(histories: Sequence[RunHistory]) -> Offer:
+    specs = registry.available(histories) if histories else []
+    configs = [flat_config(history) for history in histories]
+    keys = sorted(set().union(*configs))
+    differing = [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
+    content = orjson.dumps({
+        "figures": [
+            {"key": spec.key, "group": spec.group, "title": spec.title, "question": spec.question, "help": spec.help}
+            for spec in specs
+        ],
+        "metrics": sorted({name for history in histories for name in _scalars(history)}),
+        "groups": differing,
+        "layers": max((_layers(config) for config in configs), default=0),
+    })  # fmt: skip
+    version = hashlib.blake2b(content, digest_size=8).hexdigest()
+    return Offer(version, frozenset(spec.key for spec in specs), content)
+
+
+def _scalars(history: RunHistory) -> list[str]:
+    return [name for name, (_, values) in history.snapshot.columns.items() if values.ndim == 1]
+
+
+def _layers(config: dict[str, Any]) -> int:
+    layers = config.get("model.num_layers")
+    return layers if isinstance(layers, int) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 # In the order in which they must load.
@@ -43,8 +44,8 @@ def index_string(prefix: str, assets: Path) -> str:
     """Dash's index template, with the files of `assets` under the prefix."""
 
     def address(name: str) -> str:
-        digest = hashlib.sha256((assets / name).read_bytes()).hexdigest()[:12]
-        return f"{prefix}assets/{name}?v={digest}"
+        path = assets / name
+        return f"{prefix}assets/{name}?v={_digest(path, path.stat().st_mtime_ns)}"
 
     return _FRAME.format(
         prefix=prefix,
@@ -55,3 +56,8 @@ def index_string(prefix: str, assets: Path) -> str:
         styles="\n    ".join(f'<link rel="stylesheet" href="{address(name)}">' for name in STYLES),
         scripts="\n      ".join(f'<script src="{address(name)}"></script>' for name in SCRIPTS),
     )
+
+
+@cache
+def _digest(path: Path, modified_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -40,7 +40,7 @@ def test_a_preset_is_valid_and_counted_exactly() -> None:
         ({"model__d_model": "100"}, "model.d_model", "multiple of"),
         ({"model__architecture": "dense"}, "train.mode", "rotations"),
         ({"data__source": "file"}, "data.path", "missing"),
-        ({"data__levels": "1, 9"}, "data.levels", "0 to 5"),
+        ({"data__levels": "1, 9"}, "data.levels", "levels 0 to"),
         ({"name": "a b"}, "name", "letters"),
     ],
 )

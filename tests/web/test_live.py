@@ -24,7 +24,8 @@ def ask(page: Any, **query: Any) -> Any:
 def test_an_empty_folder_has_no_runs_and_then_nothing_new(page: Any) -> None:
     first = ask(page)
     assert first["runs"]["rows"] == []
-    again = page.client.get("/api/live", query_string={"runs_v": first["runs"]["v"]})
+    known = {"runs_v": first["runs"]["v"], "offer_v": first["offer"]["v"]}
+    again = page.client.get("/api/live", query_string=known)
     assert again.data == b"0"
 
 
@@ -33,13 +34,13 @@ def test_a_page_gets_the_figure_once(page: Any, finished_run: RunDirectory) -> N
     first = ask(page, **known)
     assert [row["id"] for row in first["runs"]["rows"]] == [finished_run.run_id]
     assert first["status"]["line"]["state"] == "finished"
-    assert "training-loss" in [spec["key"] for spec in first["figures"]]
+    assert "training-loss" in [spec["key"] for spec in first["offer"]["offer"]["figures"]]
     assert first["figure"]["figure"]["data"]
     versions = {
         "runs_v": first["runs"]["v"],
         "status_v": first["status"]["v"],
         "figure_v": first["figure"]["v"],
-        "offered": ",".join(spec["key"] for spec in first["figures"]),
+        "offer_v": first["offer"]["v"],
     }
     assert ask(page, **known, **versions) == 0
     other_view = ask(page, **known, **versions, log_y="1")
@@ -142,6 +143,6 @@ def test_two_hundred_runs_are_listed_quickly(page: Any) -> None:
     for _ in range(3):
         time.sleep(0.51)  # so that the disk is looked at again
         begin = time.perf_counter()
-        assert ask(page, runs_v=first["runs"]["v"]) == 0
+        assert ask(page, runs_v=first["runs"]["v"], offer_v=first["offer"]["v"]) == 0
         durations.append(time.perf_counter() - begin)
     assert sorted(durations)[1] < 0.1

@@ -64,3 +64,37 @@ def test_config_and_log_of_a_run(page: Any, finished_run: RunDirectory) -> None:
     assert "attachment" in config.headers["Content-Disposition"]
     (finished_run.path / "log.txt").write_text("line one\n")
     assert page.client.get(f"/api/runs/{finished_run.run_id}/log").get_json() == {"log": "line one\n"}
+
+
+def test_the_queue_is_ordered_and_emptied(page: Any) -> None:
+    from moe_hub.config import load_config
+    from moe_hub.runs.queue import RunQueue
+
+    queue = RunQueue(page.runs_dir)
+    runs = []
+    for name in ("a", "b", "c"):
+        run = page.store.create(load_config(preset="basic_comparison", overrides=[f"name={name}"]), state="queued")
+        queue.add(run.run_id)
+        runs.append(run.run_id)
+
+    def act(action: str, run: str) -> int:
+        code: int = page.client.post("/api/queue", json={"action": action, "run": run}).status_code
+        return code
+
+    assert act("up", runs[2]) == 200
+    assert act("down", runs[0]) == 200
+    shown = page.client.get("/api/live").get_json()["runs"]["queue"]
+    assert shown == {"waiting": [runs[2], runs[0], runs[1]], "worked": False}
+    assert act("remove", runs[0]) == 200
+    assert queue.waiting() == (runs[2], runs[1])
+    assert act("remove", runs[0]) == 400
+    assert act("jump", runs[1]) == 400
+
+
+def test_the_threshold_of_a_running_ghost_run(page: Any, finished_run: RunDirectory) -> None:
+    from moe_hub.runs import control
+
+    body = {"run": finished_run.run_id, "ghost_threshold": 0.02}
+    assert page.client.post("/api/runs/setting", json=body).status_code == 200
+    assert [dict(each.values) for each in control.take(finished_run.path)] == [{"ghost_threshold": 0.02}]
+    assert page.client.post("/api/runs/setting", json={**body, "ghost_threshold": 7}).status_code == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import dash_bootstrap_components as dbc
@@ -10,6 +11,7 @@ from dash import html
 
 from moe_hub.config import Config, preset_names
 from moe_hub.web import ids
+from moe_hub.web.assessment import shipped_values
 from moe_hub.web.devices import devices
 from moe_hub.web.fields import FormField, form_fields, to_raw
 from moe_hub.web.workbench import Workbench
@@ -22,15 +24,14 @@ SECTION_TITLES = {"": "Run", "model": "Model", "train": "Training", "data": "Dat
 
 def panel(workbench: Workbench) -> Any:
     """The panel with the values of the first preset."""
-    values = to_raw(workbench.presets.values(FIRST_PRESET))
     return html.Details(
         [
             html.Summary([html.H2("Configuration"), html.Span(className="summary-hint", id="config-hint")]),
             html.Div(
                 [
                     _presets(workbench),
-                    _essentials(values),
-                    html.Div([_group(top, values) for top in _top_sections()], className="sections"),
+                    *_form(),
+                    html.Datalist([html.Option(value=name, label=text) for name, text in devices()], id="devices"),
                 ],
                 className="config-scroll",
             ),
@@ -121,6 +122,14 @@ def _presets(workbench: Workbench) -> Any:
         ],
         className="config-block",
     )
+
+
+@cache
+def _form() -> tuple[Any, ...]:
+    """All fields with the values of the first preset: the same for every page, and never changed once made."""
+    values = to_raw(shipped_values(FIRST_PRESET))
+    sections = html.Div([_group(top, values) for top in _top_sections()], className="sections")
+    return _essentials(values), sections
 
 
 def _essentials(values: dict[str, Any]) -> Any:
@@ -223,10 +232,7 @@ def _control(each: FormField, value: Any) -> list[Any]:
     mode = {"integer": "numeric", "number": "decimal"}.get(each.kind, "text")
     # Text inputs keep whatever is typed, so a wrong value can be named; a number input would hide it.
     if each.path == "train.device":
-        return [
-            dbc.Input(id=place, type="text", value=value, list="devices", autocomplete="off"),
-            html.Datalist([html.Option(value=name, label=text) for name, text in devices()], id="devices"),
-        ]
+        return [dbc.Input(id=place, type="text", value=value, list="devices", autocomplete="off")]
     entry = dbc.Input(id=place, type="text", inputmode=mode, value=value, autocomplete="off",
                       placeholder="none" if each.optional else None)  # fmt: skip
     return [*_slider(each, value), entry]

@@ -10,7 +10,7 @@ import orjson
 
 from moe_hub.errors import RunError
 from moe_hub.figures.view import read_view
-from moe_hub.web.routes.asked import download, json_answer, raw_json, run_ids
+from moe_hub.web.routes.asked import download, raw_json, run_ids
 from moe_hub.web.run_status import status_line
 from moe_hub.web.workbench import Workbench
 
@@ -36,12 +36,8 @@ def routes(workbench: Workbench) -> list[Any]:
         key = asked.get("figure", "")
         return download(workbench.drawings.csv(key, run_ids(), read_view(asked)), f"{key}.csv", "text/csv")
 
-    def figures() -> flask.Response:
-        return json_answer(workbench.drawings.available(run_ids()))
-
     return [
         ("api/live", live, "GET"),
-        ("api/figures", figures, "GET"),
         ("api/figure.csv", figure_csv, "GET"),
     ]
 
@@ -65,12 +61,11 @@ def _add_status(workbench: Workbench, focus: str, known: str, parts: list[bytes]
 
 def _add_figure(workbench: Workbench, asked: Any, parts: list[bytes]) -> None:
     ids = workbench.index.known(run_ids())
-    available = workbench.drawings.available(ids) if ids else []
-    offered = ",".join(spec["key"] for spec in available)
-    if offered != asked.get("offered", ""):
-        parts.append(b'"figures":' + orjson.dumps(available))
+    offer = workbench.drawings.offer(ids)
+    if offer.version != asked.get("offer_v", ""):
+        parts.append(b'"offer":{"v":"' + offer.version.encode() + b'","offer":' + offer.content + b"}")
     key = asked.get("figure", "")
-    if not key or key not in offered.split(","):
+    if key not in offer.keys:
         return
     view = read_view(asked)
     if workbench.drawings.version(key, ids, view) == asked.get("figure_v", ""):
