@@ -78,9 +78,10 @@ def _adapt_ghosts(
         ghosts.saturation.update(gram_EE, facts.step, loss, facts.unigram_entropy)
         ghosts.advance()
     woken = _wake_where_ripe(layers, optimizer, config, facts.step)
+    diversity_L = torch.stack([ghosts.saturation.diversity() for ghosts in banks])
     found = {
-        "ghost/saturation": torch.stack([ghosts.saturation.value() for ghosts in banks]),
-        "ghost/diversity": torch.stack([ghosts.saturation.diversity() for ghosts in banks]),
+        "ghost/saturation": diversity_L * banks[0].saturation.unexplained,
+        "ghost/diversity": diversity_L,
         "ghost/unexplained": banks[0].saturation.unexplained.clone(),
         "ghost/loss_improvement": banks[0].saturation.improvement.clone(),
         "ghost/threshold": banks[0].threshold.clone(),
