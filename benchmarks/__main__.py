@@ -42,6 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text", type=Path, help="text of the shakespeare part (tinyshakespeare.txt)")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of the shakespeare part (default 1)")
     parser.add_argument("--iterations", type=int, default=2000, help="its iterations (default 2000, as published)")
+    parser.add_argument("--arms", nargs="+", default=[], metavar="ARM", help="its arms, by the start of their names")
     parser.add_argument("--document", action="store_true", help="put the newest results into docs/performance.md")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder of the JSON files")
     return parser.parse_args(arguments)
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the chosen parts in turn. Exit code 1 where one could not run; a missed goal is a result, not a failure."""
     chosen = parse(arguments)
     names = chosen.only or [*QUICK, *(FULL if chosen.full else ())]
-    options = Options(chosen.scale, chosen.text, chosen.seeds, chosen.iterations)
+    options = Options(chosen.scale, chosen.text, chosen.seeds, chosen.iterations, tuple(chosen.arms))
     started = datetime.now().astimezone()
     record: dict[str, Any] = {"started": started.isoformat(timespec="seconds"), "machine": machine.facts()}
     record["command"] = ["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)]

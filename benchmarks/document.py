@@ -26,10 +26,11 @@ def section(record: dict[str, Any]) -> str:
     run, part = record["run"], record["part"]
     machine = run["machine"]
     load = machine["load_1_5_15_min"][0]
+    command = " ".join(Path(word).name if "/" in word else word for word in run["command"])
     head = (
         f"Measured {run['started'][:10]}, commit {machine['commit']}, {machine['cpu']}, {machine['cores']} cores, "
         f"torch {machine['torch']}, transformers {machine['transformers']}; load at the start {load}; "
-        f"`{' '.join(run['command'])}`."
+        f"`{command}`."
     )
     tables = [Table(**{**table, "rows": [tuple(row) for row in table["rows"]]}).markdown() for table in part["tables"]]
     goals = [Goal(**{key: value for key, value in goal.items() if key != "met"}).line() for goal in part["goals"]]

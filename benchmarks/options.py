@@ -8,12 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Options:
-    """`scale` multiplies rounds and time budgets; `text` is the file of characters for the full training part."""
+    """`scale` multiplies rounds and time budgets; the others are of the long part (`arms`: none means all)."""
 
     scale: float = 1.0
     text: Path | None = None
     seeds: int = 1
     iterations: int = 2000
+    arms: tuple[str, ...] = ()
 
     def rounds(self, usual: int) -> int:
         """Rounds to run where `usual` is the quick default; never under three."""

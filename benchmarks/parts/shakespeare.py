@@ -34,16 +34,17 @@ def run(options: Options) -> PartResult:
     recipe = replace(Recipe(), iterations=options.iterations)
     result = PartResult()
     runs: list[Timings] = []
+    arms = choose(options.arms)
     for seed in range(options.seeds):
         common = {"text": str(path), "seed": seed, "recipe": recipe}
         contenders = [Contender(REFERENCE, "benchmarks.shakespeare_arms:build_reference", common, keep_memory=False)]
-        for name, (architecture, overrides) in ARMS.items():
+        for name, (architecture, overrides) in arms.items():
             chosen = {**common, "architecture": architecture, "overrides": overrides}
             contenders.append(Contender(name, "benchmarks.shakespeare_arms:build_arm", chosen))
         rounds = recipe.iterations // BLOCK
         runs.append(measure(contenders, rounds=rounds, steps=BLOCK, warm_up=0, calls=("full_loss",)))
         result.data[f"seed {seed}"] = runs[-1].as_json()
-    rows = [_row(name, runs, result) for name in (REFERENCE, *ARMS)]
+    rows = [_row(name, runs, result) for name in (REFERENCE, *arms)]
     columns = ("arm", "parameters", "precision", "validation loss, nat", "CPU s", f"CPU, in units of {REFERENCE}")
     title = f"Characters, {recipe.iterations} iterations, seeds {options.seeds}, one thread, training alone"
     result.tables.append(Table(title, columns, rows))
@@ -51,6 +52,19 @@ def run(options: Options) -> PartResult:
         result.notes.append(f"{path.name} is not the published tinyshakespeare.txt: compare within this table alone")
     result.notes.append("differences under 0.01 nat of one seed are noise")
     return result
+
+
+def choose(wanted: tuple[str, ...]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The arms of these names, or whose names begin so; all where nothing is asked for."""
+    if not wanted:
+        return ARMS
+    found = {}
+    for word in wanted:
+        near = [word] if word in ARMS else [name for name in ARMS if name.startswith(word)]
+        if not near:
+            raise ValueError(f"no arm begins with {word!r}; arms: {'; '.join(ARMS)}")
+        found |= {name: ARMS[name] for name in near}
+    return found
 
 
 def _row(name: str, runs: list[Timings], result: PartResult) -> tuple[str, ...]:
