@@ -82,7 +82,8 @@
     task += 1;
     try {
       const found = await hub.request(`api/example?key=${encodeURIComponent(parts.checkpoint.value)}&number=${task}`);
-      parts.prompt.value = found.prompt;
+      if (found.unreadable) parts.another.hidden = true;
+      else parts.prompt.value = found.prompt;
     } catch (error) {
       hub.setText(parts.note, error.message);
     }

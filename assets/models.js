@@ -172,7 +172,7 @@
     parts.samples = el("div", { class: "samples" });
     parts.evaluations = el("div", {});
     parts.samplePrompt = el("input", { class: "form-control", id: "compare-prompt", value: "", placeholder: "Prompt for all of them", "aria-label": "Prompt for all of them" });
-    hub.request(`api/example?key=${encodeURIComponent(found.checkpoints[0])}&number=0`).then((task) => { if (!parts.samplePrompt.value) parts.samplePrompt.value = task.prompt; }).catch(() => {});
+    hub.request(`api/example?key=${encodeURIComponent(found.checkpoints[0])}&number=0`).then((task) => { if (!parts.samplePrompt.value) parts.samplePrompt.value = task.prompt || ""; }).catch(() => {});
     parts.comparison.replaceChildren(
       block("Config difference", "", "Field", found.config.map((line) => [line.key, line.values.map((value) => (Array.isArray(value) ? value.join(", ") : value))])),
       block("Metrics at the checkpoint", "Each on the held-out data of its own run.", "Metric", found.metrics.map((line) => [line.name, line.values])),

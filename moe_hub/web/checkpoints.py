@@ -65,7 +65,7 @@ def compare(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Config keys that differ, metrics of each, and how far each layer's weights lie from the first checkpoint's."""
     if not 2 <= len(checkpoints) <= MOST_COMPARED:
         raise RunError(f"choose 2 to {MOST_COMPARED} checkpoints to compare")
-    configs = [flatten(each.run.config().model_dump(mode="json")) for each in checkpoints]
+    configs = [flatten(_settings(each.run)) for each in checkpoints]
     keys = [key for key in configs[0] if any(config.get(key) != configs[0][key] for config in configs[1:])]
     metrics = [_state(each.folder).get("metrics", {}) for each in checkpoints]
     shown = sorted({name for each in metrics for name in each if name.startswith(("val/", "train/loss", "loss/"))})
@@ -130,6 +130,11 @@ def read_in_pieces(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(size):
             yield piece
+
+
+def _settings(run: RunDirectory) -> dict[str, Any]:
+    """The config as it was written, also by an older version of the program."""
+    return {key: value for key, value in run.config_values().items() if key not in ("schema_version", "version")}
 
 
 def _row(checkpoint: Checkpoint) -> dict[str, Any]:

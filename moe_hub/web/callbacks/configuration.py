@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
 
-from moe_hub.config import preset_names
 from moe_hub.errors import ConfigError
 from moe_hub.web import ids
-from moe_hub.web.assessment import (
-    BYTES_PER_SAVED_PARAMETER,
-    BYTES_PER_TRAINED_PARAMETER,
-    Assessment,
-    assess,
-    command,
-    is_hidden,
-)
+from moe_hub.web.assessment import assess, is_hidden
 from moe_hub.web.fields import form_fields, to_raw
 from moe_hub.web.panels.configuration import FIRST_PRESET, slider_fields, slider_id
+from moe_hub.web.panels.readout import (
+    describe_count,
+    describe_difference,
+    describe_problems,
+    describe_shortly,
+    shell_command,
+)
 from moe_hub.web.workbench import Workbench
 
 
@@ -56,8 +55,10 @@ def _register_check(app: Dash, workbench: Workbench) -> None:
             "difference": Output("preset-difference", "children"),
             "difference_title": Output("preset-difference-title", "children"),
             "no_difference": Output("preset-difference-box", "hidden"),
+            "hint": Output("config-hint", "children"),
         },
         inputs={"values": field_values(Input), "preset": Input(ids.PRESET, "value")},
+        prevent_initial_call=True,  # the page comes with the answer for its first preset
     )
     def check(values: dict[str, Any], preset: str | None) -> dict[str, Any]:
         base = _base(workbench, preset)
@@ -70,11 +71,12 @@ def _register_check(app: Dash, workbench: Workbench) -> None:
             "parts": [is_hidden(path, result.hidden) for path in part_paths],
             "count": describe_count(result),
             "summary": describe_problems(result),
-            "command": _command(workbench, preset, result),
+            "command": shell_command(workbench, preset, result),
             "assessment": {"valid": result.valid, "errors": dict(result.errors)},
             "difference": describe_difference(base, result.changed),
             "difference_title": f"{len(result.changed)} changed from the preset",
             "no_difference": not result.changed,
+            "hint": describe_shortly(preset, result),
         }
 
 
@@ -109,113 +111,3 @@ def _base(workbench: Workbench, preset: str | None) -> dict[str, Any]:
         return workbench.presets.values(preset or FIRST_PRESET)
     except ConfigError:
         return {}
-
-
-def _command(workbench: Workbench, preset: str | None, result: Assessment) -> str:
-    file = None
-    if preset and preset not in preset_names():
-        file = workbench.presets.file(preset)
-    return command(result.changed, preset, file, workbench.runs_dir)
-
-
-def describe_count(result: Assessment) -> Any:
-    """Parameters in all, per token and by part, with the memory that they need and the data they see."""
-    if result.count is None or result.config is None:
-        return html.P("The count appears once the fields are right.", className="note")
-    count = result.count
-    return [
-        html.P(
-            [html.Strong(f"{count.total:,}", className="figure-number"), " parameters"]
-            + ([f", {count.active:,} active per token"] if count.active != count.total else []),
-            className="count-line",
-        ),
-        _parts_bar(count.parts, count.total),
-        html.Dl(
-            [html.Div([html.Dt(name), html.Dd(value)]) for name, value in _facts(result)],
-            className="facts",
-            title=result.data_note,
-        ),
-    ]
-
-
-def _parts_bar(parts: Mapping[str, int], total: int) -> Any:
-    shown = [(name, size) for name, size in parts.items() if size]
-    legend = ", ".join(f"{name} {size:,}" for name, size in shown)
-    return html.Div(
-        [
-            html.Div(
-                [html.Span(style={"flexGrow": size / total}, className=f"part part-{index % 6}")
-                 for index, (_, size) in enumerate(shown)],
-                className="parts-bar", role="img", title=legend, **{"aria-label": f"By part: {legend}"},
-            ),
-            html.Ul(
-                [html.Li([html.Span(className=f"dot part-{index % 6}"), f"{name} ", html.Span(f"{size:,}")])
-                 for index, (name, size) in enumerate(shown)],
-                className="parts-legend",
-            ),
-        ]
-    )  # fmt: skip
-
-
-def _facts(result: Assessment) -> list[tuple[str, str]]:
-    assert result.count is not None
-    assert result.config is not None
-    train = result.config.train
-    found = [
-        ("Memory", f"about {_size(result.count.total * BYTES_PER_TRAINED_PARAMETER)} + activations"),
-        ("Checkpoint", f"about {_size(result.count.total * BYTES_PER_SAVED_PARAMETER)}"),
-        ("Vocabulary", f"{result.vocab_size:,} tokens"),
-    ]
-    if result.tokens_per_epoch:
-        found.append(("Epoch", f"{'' if result.exact_tokens else 'about '}{result.tokens_per_epoch:,} tokens"))
-    if result.batches_per_epoch:
-        passes = train.max_steps * train.grad_accumulation / result.batches_per_epoch
-        found.append(("Steps", f"{train.max_steps:,} = {passes:.2g} epochs"))
-    return found
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def describe_problems(result: Assessment) -> Any:
-    """How many problems there are, each with a link to its field."""
-    if not result.errors:
-        return html.P("Ready to start", className="ready")
-    fields = form_fields()
-    return [
-        html.P(f"{len(result.errors)} to correct before this can start", className="wrong"),
-        html.Ul(
-            [
-                html.Li(
-                    [
-                        html.A(fields[path].label, href=f"#{ids.field_id(path)}", **{"data-field": ids.field_id(path)})
-                        if path in fields
-                        else "",
-                        f"  {message}",
-                    ]
-                )
-                for path, message in result.errors.items()
-            ]
-        ),
-    ]
-
-
-def describe_difference(base: Mapping[str, Any], changed: Mapping[str, Any]) -> Any:
-    """Each changed field: the preset's value and the form's."""
-    return html.Table(
-        html.Tbody(
-            [
-                html.Tr([
-                    html.Th(path, scope="row"),
-                    html.Td(str(base.get(path)), className="before"),
-                    html.Td(str(value), className="after"),
-                ])
-                for path, value in changed.items()
-            ]
-        )
-    )  # fmt: skip

@@ -11,9 +11,16 @@ from dash import html
 
 from moe_hub.config import Config, preset_names
 from moe_hub.web import ids
-from moe_hub.web.assessment import shipped_values
+from moe_hub.web.assessment import Assessment, assess, hidden_parts, is_hidden, shipped_values
 from moe_hub.web.devices import devices
 from moe_hub.web.fields import FormField, form_fields, to_raw
+from moe_hub.web.panels.readout import (
+    describe_count,
+    describe_problems,
+    describe_shortly,
+    preset_label,
+    shell_command,
+)
 from moe_hub.web.workbench import Workbench
 
 FIRST_PRESET = "geometric_lambda"
@@ -23,10 +30,12 @@ SECTION_TITLES = {"": "Run", "model": "Model", "train": "Training", "data": "Dat
 
 
 def panel(workbench: Workbench) -> Any:
-    """The panel with the values of the first preset."""
+    """The panel with the values of the first preset, and what there is to say about them."""
+    result = first_assessment()
+    hint = html.Span(describe_shortly(FIRST_PRESET, result), className="summary-hint", id="config-hint")
     return html.Details(
         [
-            html.Summary([html.H2("Configuration"), html.Span(className="summary-hint", id="config-hint")]),
+            html.Summary([html.H2("Configuration"), hint]),
             html.Div(
                 [
                     _presets(workbench),
@@ -35,12 +44,18 @@ def panel(workbench: Workbench) -> Any:
                 ],
                 className="config-scroll",
             ),
-            _foot(),
+            _foot(workbench, result),
         ],
         id="configuration",
         className="panel configuration",
         open=True,
     )
+
+
+def first_assessment() -> Assessment:
+    """What the form says before anything was changed."""
+    base = shipped_values(FIRST_PRESET)
+    return assess(to_raw(base), base)
 
 
 def slider_fields() -> list[FormField]:
@@ -63,12 +78,8 @@ def slider_id(path: str) -> str:
 
 def preset_options(workbench: Workbench) -> list[dict[str, Any]]:
     """Shipped presets, then the person's own."""
-    shipped = [{"label": _preset_label(name), "value": name} for name in preset_names()]
+    shipped = [{"label": preset_label(name), "value": name} for name in preset_names()]
     return shipped + [{"label": f"{name} (own)", "value": name} for name in workbench.presets.own()]
-
-
-def _preset_label(name: str) -> str:
-    return name.replace("_", " ").title()
 
 
 def _presets(workbench: Workbench) -> Any:
@@ -132,6 +143,11 @@ def _form() -> tuple[Any, ...]:
     return _essentials(values), sections
 
 
+@cache
+def _first_hidden() -> frozenset[str]:
+    return hidden_parts(shipped_values(FIRST_PRESET))
+
+
 def _essentials(values: dict[str, Any]) -> Any:
     fields = form_fields()
     return html.Div([_row(fields[path], values[path]) for path in ESSENTIAL], className="config-block")
@@ -175,6 +191,7 @@ def _subsection(section: str, top: str, fields: list[FormField], values: dict[st
         [html.H4(_title(section), title=_section_help(section)), *rows],
         className="rows subsection",
         id={"type": "part", "path": section, "advanced": fields[0].advanced},
+        hidden=is_hidden(section, _first_hidden()),
     )
 
 
@@ -212,6 +229,7 @@ def _row(each: FormField, value: Any) -> Any:
             html.P(id={"type": "error", "path": each.path}, className="field-error"),
         ],
         id={"type": "row", "path": each.path},
+        hidden=is_hidden(each.path, _first_hidden()),
         className="row-field",
         **{
             "data-path": each.path,
@@ -252,15 +270,26 @@ def _slider(each: FormField, value: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-def _foot() -> Any:
+def _foot(workbench: Workbench, result: Assessment) -> Any:
     return html.Div(
         [
-            html.Div(id="field-help", className="field-help", **{"aria-live": "off"}),
-            html.Div(id=ids.PARAMETER_COUNT, className="parameter-count", role="status"),
-            html.Div(id=ids.VALIDATION_SUMMARY, className="validation-summary", role="status"),
+            html.Div(
+                "Point at a field, or move to it, to read what it means and what is allowed.",
+                id="field-help",
+                className="field-help",
+            ),
+            html.Div(describe_count(result), id=ids.PARAMETER_COUNT, className="parameter-count", role="status"),
+            html.Div(
+                describe_problems(result), id=ids.VALIDATION_SUMMARY, className="validation-summary", role="status"
+            ),
             html.Div(
                 [
-                    html.Pre(id=ids.COMMAND_PREVIEW, tabIndex="0", **{"aria-label": "Shell command"}),
+                    html.Pre(
+                        shell_command(workbench, FIRST_PRESET, result),
+                        id=ids.COMMAND_PREVIEW,
+                        tabIndex="0",
+                        **{"aria-label": "Shell command"},
+                    ),
                     html.Button(
                         html.Span(className="icon icon-copy", **{"aria-hidden": "true"}),
                         id="copy-command",

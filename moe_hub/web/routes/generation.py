@@ -11,7 +11,7 @@ from flask import Response
 
 from moe_hub.config import Config
 from moe_hub.data.lambda_source import HELD_OUT_SPLIT, LambdaSource
-from moe_hub.errors import DataError, RunError
+from moe_hub.errors import DataError, MoeHubError, RunError
 from moe_hub.lambda_calculus.judge import judge
 from moe_hub.lambda_calculus.tasks import make_sample
 from moe_hub.web.checkpoints import find_checkpoint
@@ -56,7 +56,10 @@ def routes(workbench: Workbench) -> list[Any]:
         asked = flask.request.args
         run = find_checkpoint(workbench.store, asked.get("key", "")).run
         number = asked.get("number", "0")
-        return json_answer(held_out_task(run.config(), int(number) if number.isdigit() else 0))
+        try:
+            return json_answer(held_out_task(run.config(), int(number) if number.isdigit() else 0))
+        except MoeHubError as error:  # a run of another kind, or of an older version, has no such task
+            return json_answer({"unreadable": str(error)})
 
     return [
         ("api/example", example, "GET"),
