@@ -76,6 +76,7 @@
     hub.setText(parts.eta, line.eta_s === null ? "–" : hub.duration(line.eta_s));
     hub.setText(parts.device, line.device || "–");
     progress(line.max_steps ? line.step / line.max_steps : 0, line.state === "running");
+    document.title = line.state === "running" && line.max_steps ? `${Math.floor((100 * line.step) / line.max_steps)} % ${parts.name.textContent} · MoE Hub` : "MoE Hub";
     failure(line.failure);
     setting(line);
     ages();

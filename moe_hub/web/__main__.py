@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from moe_hub.errors import ConfigError, MoeHubError
@@ -30,8 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("The page is closed; runs go on.")
+        pass
+    print("The page is closed; runs go on.")
     return 0
+
+
+def _quit(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # so that SIGTERM ends the inference processes too
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -66,6 +73,7 @@ def serve(options: argparse.Namespace) -> None:
     listener = listen(options.host, options.port)
     # The token cache of this server, and of the trainers that it starts, lies in its data folder.
     os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
+    signal.signal(signal.SIGTERM, _quit)
     import waitress
 
     app = build(options)

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ SUFFIXES = (".json", ".jsonl", ".txt", ".csv", ".tsv", ".parquet")
 MOST_BYTES = 8 << 30
 MOST_CHUNK = 16 << 20
 SPARE_BYTES = 256 << 20  # left free on the disk for checkpoints
+MOST_AT_ONCE = 16
+IDLE_S = 600.0  # an upload with no chunk for this long is given up
 ABANDONED_S = 24 * 3600.0
 _PARTIAL = re.compile(r"\.upload-[0-9a-f]{16}\.part")
 
@@ -31,6 +33,7 @@ class Upload:
     size: int
     path: Path
     received: int = 0
+    touched: float = field(default_factory=time.monotonic)
 
 
 class Uploads:
@@ -63,6 +66,7 @@ class Uploads:
         free = shutil.disk_usage(self.folder).free
         if size + SPARE_BYTES > free:
             raise DataError(f"{name[:100]!r} needs {size:,} bytes and {free:,} are free; make room on the disk first")
+        self._drop_idle()
         upload_id = secrets.token_hex(8)
         path = self.folder / f".upload-{upload_id}.part"
         path.touch(mode=0o600)
@@ -88,6 +92,7 @@ class Uploads:
                 self._drop(upload_id)
                 raise DataError(f"the chunk cannot be written: {error.strerror}") from None
             upload.received += len(content)
+            upload.touched = time.monotonic()
             if upload.received < upload.size:
                 return {"received": upload.received}
             del self._open[upload_id]
@@ -120,6 +125,14 @@ class Uploads:
     def _drop(self, upload_id: str) -> None:
         with contextlib.suppress(OSError):
             self._open.pop(upload_id).path.unlink()
+
+    def _drop_idle(self) -> None:
+        with self._lock:
+            for upload_id, upload in list(self._open.items()):
+                if time.monotonic() - upload.touched > IDLE_S:
+                    self._drop(upload_id)
+            if len(self._open) >= MOST_AT_ONCE:
+                raise DataError(f"{MOST_AT_ONCE} uploads are under way; wait until one is done")
 
     def _make_folder(self) -> None:
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from moe_hub.architectures import ARCHITECTURES, count_parameters
 from moe_hub.config import load_config
-from moe_hub.web.assessment import assess, command, hidden_parts, is_hidden, shipped_values
+from moe_hub.web.assessment import SHOWN_WHEN, assess, command, hidden_parts, is_hidden, shipped_values
 from moe_hub.web.fields import form_fields, to_raw
 
 BASE = shipped_values("geometric_lambda")
@@ -96,3 +96,11 @@ def test_the_command_pastes_into_a_shell_and_gives_the_same_config(
 def test_another_runs_folder_is_part_of_the_command() -> None:
     assert command({}, "geometric_lambda", None, Path("my runs")).endswith("--runs-dir 'my runs'")
     assert "--config presets/mine.yaml" in command({}, "mine", Path("presets/mine.yaml"), Path("runs"))
+
+
+def test_what_is_shown_on_a_condition_exists_in_the_schema() -> None:
+    sections = {field.section for field in form_fields().values()}
+    for part, (path, choices) in SHOWN_WHEN.items():
+        assert part in form_fields() or part in sections, part
+        offered = {choice for choice, _ in form_fields()[path].choices}
+        assert choices <= offered, part

@@ -169,3 +169,44 @@ def test_a_server_that_is_gone_is_said_and_found_again(site: Site, visit: Visit)
     watched.wrong[:] = [
         line for line in watched.wrong if "ERR_CONNECTION" not in line and "Failed to fetch" not in line
     ]
+
+
+def test_a_zoom_fetches_the_rows_of_its_range(site: Site, visit: Visit) -> None:
+    run = write_run(site.runs_dir, 1)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        for step in range(2, 60_001):
+            file.write(f'{{"step":{step},"time":{1.79e9 + step},"tokens":{step},"train/loss":{2 + (step % 7) / 10}}}\n')
+    page = visit().page
+    host = "document.getElementById('live-figure')"
+    inside = f"() => Array.from({host}._fullData[0].x).filter((x) => x >= 30000 && x <= 30500).length"
+    until(lambda: drawn_points(page) > 500)
+    before = page.evaluate(inside)
+    page.evaluate(f"() => window.Plotly.relayout({host}, {{'xaxis.range[0]': 30000, 'xaxis.range[1]': 30500}})")
+    until(lambda: page.evaluate(inside) >= 500)
+    assert before < 200
+    assert page.evaluate(f"() => {host}._fullLayout.xaxis.range") == [30000, 30500]
+    page.evaluate(f"() => window.Plotly.relayout({host}, {{'xaxis.autorange': true}})")
+    until(lambda: page.evaluate(f"() => {host}._fullLayout.xaxis.range[1]") >= 59_000)
+
+
+def test_the_camera_stays_while_the_run_grows(site: Site, visit: Visit) -> None:
+    run = write_run(site.runs_dir, 40)
+    page = visit("?figure=rotation-3d").page
+    host = "document.getElementById('live-figure')"
+    until(lambda: page.evaluate(f"() => Boolean({host}._fullLayout && {host}._fullLayout.scene)"))
+    page.wait_for_timeout(800)
+    box = page.locator("#live-figure").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 120, box["y"] + box["height"] / 2 + 40, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(800)
+    eye = f"() => {host}._fullLayout.scene._scene.getCamera().eye"
+    turned = page.evaluate(eye)
+    drawn = page.evaluate(f"() => Number({host}.dataset.drawn)")
+    append_row(run, 41)
+    until(lambda: page.evaluate(f"() => Number({host}.dataset.drawn)") > drawn)
+    page.wait_for_timeout(500)
+    after = page.evaluate(eye)
+    assert all(abs(turned[axis] - after[axis]) < 1e-3 for axis in "xyz")

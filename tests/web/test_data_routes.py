@@ -82,6 +82,19 @@ def test_a_full_disk_is_said_before_anything_is_sent(tmp_path: Path, monkeypatch
         Uploads(tmp_path).begin("a.txt", 200 << 20)
 
 
+def test_uploads_at_once_are_limited_and_idle_ones_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads = Uploads(tmp_path)
+    first = uploads.begin("a.txt", 5)
+    for _ in range(15):
+        uploads.begin("a.txt", 5)
+    with pytest.raises(DataError, match="under way"):
+        uploads.begin("a.txt", 5)
+    monkeypatch.setattr("moe_hub.web.uploads.IDLE_S", -1.0)
+    uploads.begin("a.txt", 5)
+    with pytest.raises(DataError, match="not known"):
+        uploads.append(first, 0, b"x")
+
+
 def test_abandoned_parts_go_after_a_day(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path)
     old = tmp_path / f".upload-{'0' * 16}.part"

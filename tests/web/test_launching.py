@@ -13,7 +13,7 @@ from conftest import FAKE_TRAINER, wait_for
 
 from moe_hub import launch
 from moe_hub.config import Config, load_config
-from moe_hub.errors import ConfigError
+from moe_hub.errors import ConfigError, RunError
 from moe_hub.runs.status import read_status
 from moe_hub.runs.store import RunStore
 from moe_hub.web.assessment import shipped_values
@@ -72,6 +72,15 @@ def test_a_trainer_that_makes_no_step_is_said(page: Any, monkeypatch: pytest.Mon
     config = load_config(preset="geometric_lambda")
     message = launching.start_and_report(page.runs_dir, config, lambda _: None, timeout_s=0.4)
     assert "no step" in message
+
+
+def test_a_crowd_of_starting_runs_is_refused(page: Any) -> None:
+    config = load_config(preset="geometric_lambda")
+    for _ in range(launching.MOST_STARTING):
+        page.store.create(config)
+    with pytest.raises(RunError, match="starting already"):
+        launching.start_and_report(page.runs_dir, config, lambda _: None)
+    assert len(page.store.ids()) == launching.MOST_STARTING
 
 
 def test_the_form_is_checked_again_on_the_server(page: Any) -> None:

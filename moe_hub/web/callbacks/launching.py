@@ -15,7 +15,7 @@ from dash import ClientsideFunction, Dash, Input, Output, State
 
 from moe_hub import launch
 from moe_hub.config import Config
-from moe_hub.errors import ConfigError, MoeHubError
+from moe_hub.errors import ConfigError, MoeHubError, RunError
 from moe_hub.runs.queue import RunQueue
 from moe_hub.runs.status import FINAL_STATES
 from moe_hub.runs.store import RunStore
@@ -29,6 +29,7 @@ from moe_hub.web.workbench import Workbench
 POLL_S = 0.25
 FIRST_STEP_TIMEOUT_S = 180.0
 JOB_INTERVAL_MS = 1000
+MOST_STARTING = 4
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -98,6 +99,13 @@ def form_config(presets: PresetStore, preset: str | None, values: dict[str, Any]
     raise ConfigError("; ".join(f"{path}: {message}" for path, message in result.errors.items()))
 
 
+def refuse_crowd(runs_dir: Path) -> None:
+    """Raises `RunError` where several runs are just starting: each of them loads its data and its model."""
+    starting = sum(summary.state == "starting" for summary in RunStore(runs_dir).list())
+    if starting >= MOST_STARTING:
+        raise RunError(f"{starting} runs are starting already; wait until one has made its first step, or use Queue")
+
+
 def queue_and_report(runs_dir: Path, config: Config, report: Report) -> str:
     """Puts the config at the end of the queue, frozen as it is now, and says at which place it stands."""
     run_id = launch.enqueue(runs_dir, config)
@@ -110,6 +118,7 @@ def queue_and_report(runs_dir: Path, config: Config, report: Report) -> str:
 
 def start_and_report(runs_dir: Path, config: Config, report: Report, *, timeout_s: float = FIRST_STEP_TIMEOUT_S) -> str:
     """Launches the trainer, reports its run id, and returns what became of its start: for the status line."""
+    refuse_crowd(runs_dir)
     run_id = launch.launch_run(runs_dir, config)
     report({"run_id": run_id, "stage": "starting"})
     run = RunStore(runs_dir).open(run_id)

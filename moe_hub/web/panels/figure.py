@@ -25,7 +25,7 @@ def panel() -> Any:
             html.Div(
                 [
                     html.Label("Figure", htmlFor=ids.FIGURE_SELECT, className="visually-hidden"),
-                    html.Select(id=ids.FIGURE_SELECT, className="figure-select"),
+                    html.Select(id=ids.FIGURE_SELECT, className="form-select figure-select"),
                     html.Div(id="figure-options", className="figure-options"),
                 ],
                 className="figure-bar",
