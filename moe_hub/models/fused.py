@@ -1,8 +1,8 @@
 """Feed-forward and attention of stacked experts as single steps of autograd, for training on a CPU.
 
-Both go through the experts one at a time: what an expert's products leave in the cache is normalised, masked or
-squared before it falls out of it, which is worth a fifth of a training step. Derivatives are written by hand; tests
-compare them with autograd's on the plain formulas in float64.
+Both go through the experts in turn, attention in groups of a few: what their products leave in the cache is
+normalised, masked or squared before it falls out of it. Derivatives are written by hand; tests compare them with
+autograd's on the plain formulas in float64.
 
 Legend: E experts, N tokens (B x T), D d_model, F feed-forward width, B batch, T time, H heads, K head width,
 P = 2 (queries, keys).
@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from moe_hub.models.pointwise import inverse_rms, norm_backward, turn
 
 QUERY_BLOCK = 64  # tokens; halves of a row of 128, so that a quarter of its products is not computed
+GROUP_SCORES = 2**22  # attention scores that are computed together: 8 MB in bf16
 
 
 def fused_feed_forward(x_END: Tensor, w1_EFD: Tensor, w2_EDF: Tensor, residual_END: Tensor | None) -> Tensor:
@@ -77,25 +78,25 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv_BTEXHK: Tensor, cos_PTK: Tensor, sin_PTK: Tensor, bias_B1TT: Tensor) -> Tensor:
         batch, length, experts, _, heads, width = qkv_BTEXHK.shape
-        cos, sin = (part[:, None, None] for part in (cos_PTK, sin_PTK))
-        turned = qkv_BTEXHK.new_empty(experts, 2, batch, heads, length, width)
-        inverse = qkv_BTEXHK.new_empty(experts, 2, batch, heads, length, 1)
+        cos, sin = (part[:, None, None, None] for part in (cos_PTK, sin_PTK))
+        turned = qkv_BTEXHK.new_empty(2, experts, batch, heads, length, width)
+        inverse = qkv_BTEXHK.new_empty(2, experts, batch, heads, length, 1)
         value = qkv_BTEXHK.new_empty(experts, batch, heads, length, width)
         out = qkv_BTEXHK.new_empty(experts, batch, length, heads, width)
         weights: list[Tensor] = []
         with torch.autocast(qkv_BTEXHK.device.type, enabled=False):  # it would compute the softmax in fp32
-            for e in range(experts):
-                part_XBHTK = qkv_BTEXHK[:, :, e].permute(2, 0, 3, 1, 4)
-                inverse[e] = inverse_rms(part_XBHTK[:2])
-                turned[e] = turn((part_XBHTK[:2] * inverse[e]).contiguous(), cos, sin)
-                value[e] = part_XBHTK[2]
-                (q, k), v = turned[e].flatten(1, 2), value[e].flatten(0, 1)
+            for group in expert_groups(experts, batch * heads * length * length):
+                part_XEBHTK = qkv_BTEXHK[:, :, group].permute(3, 2, 0, 4, 1, 5)
+                inverse[:, group] = inverse_rms(part_XEBHTK[:2])
+                turn(part_XEBHTK[:2], cos, sin, out=turned[:, group]).mul_(inverse[:, group])
+                value[group] = part_XEBHTK[2]
+                (q, k), v = turned[:, group].flatten(1, 3), value[group].flatten(0, 2)
                 for begin, end in query_blocks(length):
                     score = torch.bmm(q[:, begin:end], k[:, :end].transpose(1, 2))
-                    score.view(batch, heads, end - begin, end).add_(bias_B1TT[:, :, begin:end, :end])
+                    score.view(-1, batch, heads, end - begin, end).add_(bias_B1TT[:, :, begin:end, :end])
                     weights.append(torch.softmax(score, dim=-1))
-                    said = torch.bmm(weights[-1], v[:, :end]).view(batch, heads, end - begin, width)
-                    out[e, :, begin:end] = said.transpose(1, 2)
+                    said = torch.bmm(weights[-1], v[:, :end]).view(-1, batch, heads, end - begin, width)
+                    out[group, :, begin:end] = said.transpose(2, 3)
         ctx.save_for_backward(turned, inverse, value, cos, sin, *weights)
         return out.view(experts, batch * length, heads * width)
 
@@ -103,21 +104,27 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_END: Tensor) -> tuple[Tensor, None, None, None]:
         turned, inverse, value, cos, sin = ctx.saved_tensors[:5]
-        weights = ctx.saved_tensors[5:]
-        experts, _, batch, heads, length, width = turned.shape
+        _, experts, batch, heads, length, width = turned.shape
         grad_out = grad_END.reshape(experts, batch, length, heads, width)
         grad_qkv = grad_END.new_empty(batch, length, experts, 3, heads, width)
-        blocks = query_blocks(length)
-        for e in range(experts):
-            (q, k), v = turned[e].flatten(1, 2), value[e].flatten(0, 1)
-            grad = grad_out[e].transpose(1, 2).reshape(batch * heads, length, width)
-            own = list(zip(blocks, weights[e * len(blocks) : (e + 1) * len(blocks)], strict=True))
+        blocks, weights = query_blocks(length), list(ctx.saved_tensors[5:])
+        for group in expert_groups(experts, batch * heads * length * length):
+            own = list(zip(blocks, weights[: len(blocks)], strict=True))
+            del weights[: len(blocks)]
+            (q, k), v = turned[:, group].flatten(1, 3), value[group].flatten(0, 2)
+            grad = grad_out[group].transpose(2, 3).reshape(-1, length, width)
             grad_qk, grad_v = _attention_backward(q, k, v, grad, own)
-            target = grad_qkv[:, :, e].permute(2, 0, 3, 1, 4)
-            grad_qk = grad_qk.view(2, batch, heads, length, width)
-            target[:2] = _unturned(grad_qk, turned[e], cos, sin).mul_(inverse[e])
-            target[2] = grad_v.view(batch, heads, length, width)
+            target = grad_qkv[:, :, group].permute(3, 2, 0, 4, 1, 5)
+            grad_qk = grad_qk.view(2, -1, batch, heads, length, width)
+            torch.mul(_unturned(grad_qk, turned[:, group], cos, sin), inverse[:, group], out=target[:2])
+            target[2] = grad_v.view(-1, batch, heads, length, width)
         return grad_qkv, None, None, None
+
+
+def expert_groups(experts: int, scores: int) -> list[slice]:
+    """Experts that are computed together, given the number of attention scores of one: few calls, and in the cache."""
+    size = max(1, min(experts, GROUP_SCORES // scores))
+    return [slice(begin, min(begin + size, experts)) for begin in range(0, experts, size)]
 
 
 def query_blocks(length: int) -> list[tuple[int, int]]:
@@ -128,7 +135,7 @@ def query_blocks(length: int) -> list[tuple[int, int]]:
 def _attention_backward(
     q: Tensor, k: Tensor, v: Tensor, grad: Tensor, own: list[tuple[tuple[int, int], Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of queries and keys, (2, B x H, T, K), and of values, of one expert."""
+    """Gradients of queries and keys, (2, E x B x H, T, K), and of values, of a group of experts."""
     grad_qk = q.new_empty(2, *q.shape)
     grad_v = torch.empty_like(v)
     for (begin, end), weight in reversed(own):  # the last block has all keys, so it comes first and begins the sums
@@ -190,7 +197,7 @@ class _NormedSum(torch.autograd.Function):
         grad_u = torch.empty_like(y_END)
         grad_x = torch.zeros_like(y_END[0], dtype=torch.promote_types(ctx.dtype, torch.float32))
         for e in range(len(y_END)):
-            grad_u[e] = norm_backward(grad_END[e].clone(), y_END[e], inverse_EN1[e])
+            norm_backward(grad_END[e], y_END[e], inverse_EN1[e], out=grad_u[e])
             grad_x += grad_u[e]
         return grad_x.to(ctx.dtype), grad_u
 

@@ -53,10 +53,10 @@ def inverse_rms(x: Tensor) -> Tensor:
     return inverse.to(x.dtype)
 
 
-def norm_backward(grad: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
-    """Gradient of the norm: (g - y mean(g y)) / rms; `grad` is overwritten."""
+def norm_backward(grad: Tensor, y: Tensor, inverse: Tensor, out: Tensor | None = None) -> Tensor:
+    """Gradient of the norm: (g - y mean(g y)) / rms; into `out` where given."""
     mean = (grad * y).mean(-1, keepdim=True)
-    return grad.addcmul_(y, mean, value=-1).mul_(inverse)
+    return torch.addcmul(grad, y, mean, value=-1, out=out).mul_(inverse)
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -69,9 +69,7 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        y, inverse = ctx.saved_tensors
-        mean = (grad * y).mean(-1, keepdim=True)
-        return torch.addcmul(grad, y, mean, value=-1).mul_(inverse)
+        return norm_backward(grad, *ctx.saved_tensors)
 
 
 class _SquaredRelu(torch.autograd.Function):
@@ -104,6 +102,9 @@ class _NormRotate(torch.autograd.Function):
         return norm_backward(turn(grad, cos, -sin), y, inverse), None, None
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns the first half of the last axis against the second; a new tensor. `sin` is negative in its first half."""
-    return (x * cos).addcmul_(torch.roll(x, x.shape[-1] // 2, -1), sin)
+def turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
+    """Turns the first half of the last axis against the second, into `out` where given.
+
+    `sin` is negative in its first half.
+    """
+    return torch.mul(x, cos, out=out).addcmul_(torch.roll(x, x.shape[-1] // 2, -1), sin)

@@ -78,10 +78,11 @@ def test_dropout_takes_the_plain_way_with_the_same_mean() -> None:
     assert (mean - exact).abs().max() < 0.1 * exact.abs().max()
 
 
-@pytest.mark.parametrize("block", [64, 3])
-def test_attention(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queries at once, and in blocks of which the last is shorter."""
+@pytest.mark.parametrize(("block", "scores"), [(64, 2**22), (3, 64)])
+def test_attention(block: int, scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, and in blocks of queries of which the last is shorter and groups of one expert."""
     monkeypatch.setattr(fused, "QUERY_BLOCK", block)
+    monkeypatch.setattr(fused, "GROUP_SCORES", scores)
     qkv = draw(2, 4, 2, 3, 2, 4)  # B T E X H K
     cos, sin = rotary_angles(0, 4, 4, 100.0, torch.float64, CPU)
     context = Context(0, 4, 8, torch.tensor([[1, 1, 2, 2], [1, 1, 1, 1]]))
