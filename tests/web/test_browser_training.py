@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from browser import SMALL_OVERRIDES, Site, Watched, drawn_points, fill_small, newest_run, status, until
 
-from moe_hub.runs.store import RunDirectory
+from moe_hub.runs.store import RunDirectory, RunStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.training, pytest.mark.timeout(400)]
 
@@ -109,3 +109,27 @@ def test_a_failing_run_says_why_and_the_page_goes_on(site: Site, visit: Visit) -
     missing.unlink()
     page.click("#start-button", force=True)
     until(lambda: "none.jsonl" in page.inner_text("body"), 120)
+
+
+def test_two_tabs_start_two_runs_and_a_reload_in_between_loses_neither(site: Site, visit: Visit) -> None:
+    pages = [visit().page, visit().page]
+    for number, page in enumerate(pages):
+        fill_small(page, **{"train-max_steps": "20000"})
+        page.fill("#field-name", f"tab{number}")
+        until(lambda page=page, number=number: f"name=tab{number}" in page.inner_text("#command-preview"))
+        until(lambda page=page: page.is_enabled("#start-button"))
+    for page in pages:
+        page.click("#start-button")
+    store = RunStore(site.runs_dir)
+    until(lambda: len(store.ids()) == 2)
+    pages[0].reload()
+    until(lambda: all(store.open(run_id).state() == "running" for run_id in store.ids()), 120)
+    names = sorted(store.open(run_id).config().name for run_id in store.ids())
+    assert names == ["tab0", "tab1"]
+    until(lambda: "tab1" in status(pages[1]) and "running" in status(pages[1]))
+    until(lambda: pages[0].locator("#run-table tbody tr").count() == 2)
+    until(lambda: pages[1].is_enabled("#start-button"), 120)
+    pages[1].click("#stop-button")
+    mine = next(run_id for run_id in store.ids() if store.open(run_id).config().name == "tab1")
+    until(lambda: store.open(mine).state() == "stopped")
+    assert len(store.ids()) == 2
