@@ -42,6 +42,8 @@ class TrainingData:
     def __init__(self, config: Config, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
         self.tokenizer: Tokenizer = corpus.tokenizer
+        if (corpus.store.kind == SAMPLE).any():
+            self.tokenizer.begin_with_bos()
         self.width, self.batch_size = config.model.max_seq_len, config.train.batch_size
         self.shape: Shape = shape_of(config, corpus)
         self.unigram_entropy = float(corpus.facts["unigram_entropy"])

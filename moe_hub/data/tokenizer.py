@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 
 from moe_hub.errors import DataError
@@ -78,6 +78,14 @@ class Tokenizer:
             return [np.array([self._words.get(w, unknown) for w in t.split()], np.uint32) for t in texts]
         return [np.array(e.ids, np.uint32) for e in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
+    def begin_with_bos(self) -> None:
+        """From now on what is saved puts <bos> before a text, as training did before every sample.
+
+        So a prompt that another program tokenizes looks as it did in training. `encode` stays as it is.
+        """
+        template = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", self.bos_id)])
+        self.backend.post_processor = template
+
     def save(self, folder: Path | str) -> None:
         """Writes Hugging Face tokenizer files into a folder."""
         folder = Path(folder)
@@ -92,6 +100,9 @@ class PretrainedTokenizer(Tokenizer):
     def __init__(self, folder: Path) -> None:
         super().__init__("pretrained", _read_backend(folder), _read_config(folder))
         self.folder = folder
+
+    def begin_with_bos(self) -> None:
+        """Nothing: its files say themselves what comes before a text."""
 
     def save(self, folder: Path | str) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
