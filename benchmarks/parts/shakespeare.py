@@ -58,7 +58,7 @@ def choose(wanted: tuple[str, ...]) -> dict[str, tuple[str, dict[str, Any]]]:
     """The arms of these names, or whose names begin so; all where nothing is asked for."""
     if not wanted:
         return ARMS
-    found = {}
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
     for word in wanted:
         near = [word] if word in ARMS else [name for name in ARMS if name.startswith(word)]
         if not near:
