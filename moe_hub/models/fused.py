@@ -1,6 +1,6 @@
-"""Feed-forward and attention of stacked experts as single steps of autograd, for training on a CPU.
+"""Feed-forward, attention and sums of stacked experts as single steps of autograd, for training on a CPU.
 
-Both go through the experts in turn, attention in groups of a few: what their products leave in the cache is
+They go through the experts in turn, attention in groups of a few: what their products leave in the cache is
 normalised, masked or squared before it falls out of it. Derivatives are written by hand; tests compare them with
 autograd's on the plain formulas in float64.
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moe_hub.models.pointwise import inverse_rms, norm_backward, turn
+from moe_hub.models.pointwise import inverse_rms, norm, norm_backward, turn
 
 QUERY_BLOCK = 64  # tokens; halves of a row of 128, so that a quarter of its products is not computed
 GROUP_SCORES = 2**22  # attention scores that are computed together: 8 MB in bf16
@@ -166,12 +166,16 @@ def _unturned(grad: Tensor, turned: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def normed_sum(x_ND: Tensor, u_END: Tensor) -> Tensor:
     """norm(x + u_e) for each expert, (E, N, D), in the dtype of u."""
+    if u_END.device.type != "cpu":
+        return norm(x_ND.to(u_END.dtype) + u_END)
     result: Tensor = _NormedSum.apply(x_ND, u_END)  # type: ignore[no-untyped-call]
     return result
 
 
 def weighted_sum(said_END: Tensor, share_NE: Tensor) -> Tensor:
     """sum_e share_e said_e, (N, D), summed in at least fp32; shares (N or 1, E)."""
+    if said_END.device.type != "cpu":
+        return (said_END * share_NE.T.unsqueeze(-1)).sum(0)
     result: Tensor = _WeightedSum.apply(said_END, share_NE)  # type: ignore[no-untyped-call]
     return result
 
@@ -227,7 +231,9 @@ class _WeightedSum(torch.autograd.Function):
 
 
 def normed_projection(x_END: Tensor, weight_DR: Tensor) -> Tensor:
-    """norm(x) W as (x W) / rms(x), so that the normalised x is never written: (E, N, R)."""
+    """norm(x) W, (E, N, R); on a CPU as (x W) / rms(x), so that the normalised x is never written."""
+    if x_END.device.type != "cpu":
+        return norm(x_END) @ weight_DR
     result: Tensor = _NormedProjection.apply(x_END, weight_DR)  # type: ignore[no-untyped-call]
     return result
 
