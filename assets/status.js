@@ -134,7 +134,7 @@
     card.dataset.shown = wanted;
     if (!found) return card.replaceChildren();
     card.replaceChildren(
-      el("h3", {}, found.cause), el("p", {}, found.advice),
+      el("h3", {}, found.cause), found.advice ? el("p", {}, found.advice) : "",
       found.log ? el("details", { open: true }, el("summary", {}, "End of the log"), el("pre", { tabindex: 0, "aria-label": "End of the log" }, found.log)) : "");
   }
 

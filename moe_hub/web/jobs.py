@@ -58,14 +58,17 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         atexit.register(self.stop_all)
 
-    def start(self, module: str, arguments: Sequence[str], stdin: str = "") -> str:
-        """Runs `python -m module arguments`; raises `RunError` where too many jobs run already."""
+    def start(self, module: str, arguments: Sequence[str], stdin: str = "", *, offline: bool = True) -> str:
+        """Runs `python -m module arguments`; raises `RunError` where too many jobs run already.
+
+        Only what a person asked for by name from the Hub is run without `offline`.
+        """
         with self._lock:
             running = [job for job in self._jobs.values() if job.process.poll() is None]
             if len(running) >= self.most:
                 raise RunError(f"{len(running)} jobs run already; stop one or wait until it is done")
             job_id = secrets.token_hex(8)
-            self._jobs[job_id] = self._open([sys.executable, "-m", module, *arguments], job_id, stdin)
+            self._jobs[job_id] = self._open([sys.executable, "-m", module, *arguments], job_id, stdin, offline)
             self._forget_old()
         return job_id
 
@@ -107,7 +110,7 @@ class Jobs:
             raise RunError("this job is not known any more; start it again")
         return self._jobs[job_id]
 
-    def _open(self, command: list[str], job_id: str, stdin: str) -> Job:
+    def _open(self, command: list[str], job_id: str, stdin: str, offline: bool) -> Job:
         private_folder(self.folder.parent)
         folder = private_folder(private_folder(self.folder) / job_id)
         (folder / "input").write_text(stdin, encoding="utf-8")
@@ -117,7 +120,7 @@ class Jobs:
             (folder / "errors").open("wb") as errors,
         ):
             process = subprocess.Popen(
-                command, stdin=given, stdout=out, stderr=errors, start_new_session=True, env=_environment()
+                command, stdin=given, stdout=out, stderr=errors, start_new_session=True, env=_environment(offline)
             )
         return Job(process, folder)
 
@@ -147,10 +150,12 @@ def _last_error(job: Job) -> str:
     return lines[-1].removeprefix("error: ")[:1000] if lines else "it ended without saying why"
 
 
-def _environment() -> dict[str, str]:
-    """The environment, in which the job finds this package also in a checkout, and leaves a core to the trainers."""
+def _environment(offline: bool) -> dict[str, str]:
+    """The environment, in which the job finds this package also in a checkout."""
     root = Path(__file__).resolve().parents[2]
-    found = {**os.environ, "PYTHONUNBUFFERED": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    found = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if offline:
+        found |= {"TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
     if (root / "moe_hub").is_dir() and root.name not in ("site-packages", "dist-packages"):
         found["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     return found

@@ -86,7 +86,9 @@ def failure(run: RunDirectory, status: Status, state: str) -> dict[str, str]:
 
 
 def advice_for(cause: str) -> str:
-    """What to change after a failure with this reason."""
+    """What to change after a failure with this reason; empty where the reason says it itself."""
+    if re.search(r"\b(train|model|data)\.\w+", cause):
+        return ""
     for pattern, advice in ADVICE:
         if re.search(pattern, cause, re.IGNORECASE):
             return advice

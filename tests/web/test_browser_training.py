@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,3 +135,24 @@ def test_two_tabs_start_two_runs_and_a_reload_in_between_loses_neither(site: Sit
     mine = next(run_id for run_id in store.ids() if store.open(run_id).config().name == "tab1")
     until(lambda: store.open(mine).state() == "stopped")
     assert len(store.ids()) == 2
+
+
+def test_a_killed_run_is_interrupted_and_resumed_with_one_click(site: Site, visit: Visit) -> None:
+    page = visit().page
+    run = start_on_page(site, page)
+    until(run.checkpoints, 120)
+    killed = run.status()
+    assert killed is not None
+    assert killed.pid is not None
+    os.kill(killed.pid, signal.SIGKILL)
+    until(lambda: run.state() == "interrupted")
+    until(lambda: "interrupted" in status(page))
+    assert "last checkpoint" in page.inner_text("#failure-card")
+    until(lambda: page.is_enabled("#resume-button"))
+    page.click("#resume-button")
+    until(lambda: (now := run.status()) is not None and now.state == "running" and now.attempt > killed.attempt, 120)
+    until(lambda: "running" in status(page))
+    steps = page.evaluate("() => Array.from(document.getElementById('live-figure')._fullData[0].x)")
+    assert steps == sorted(set(steps))
+    page.click("#stop-button")
+    until(lambda: run.state() == "stopped")

@@ -47,7 +47,9 @@ def routes(workbench: Workbench) -> list[Any]:
 
     def inspect() -> Response:
         config = _config(json_body())
-        return json_answer({"job": workbench.jobs.start("moe_hub.data", _inspect_arguments(config))})
+        offline = config.data.source != "hub"
+        job_id = workbench.jobs.start("moe_hub.data", _inspect_arguments(config), offline=offline)
+        return json_answer({"job": job_id})
 
     def change() -> Response:
         body = json_body()
