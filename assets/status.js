@@ -121,7 +121,7 @@
       const waited = Math.max(0, hub.now() - line.stop.since);
       const left = (line.stop.stage === "requested" ? 1 : 2) * line.stop.patience - waited;
       note = line.stop.stage === "killed" ? STAGES.killed : `${STAGES[line.stop.stage]} in ${hub.duration(Math.max(0, left))}`;
-    } else if (line.state === "starting") note = "loading the trainer and the data";
+    } else if (line.state === "starting" && !note) note = "loading the trainer and the data";
     else if (line.exit_reason && !line.failure) note = line.exit_reason;
     hub.setText(parts.note, note);
   }
