@@ -113,7 +113,7 @@ def _content_policy(app: Dash) -> Callable[[], str]:
         return "; ".join((
             "default-src 'none'", f"script-src 'self' {inline}", "style-src 'self' 'unsafe-inline'",
             "img-src 'self' data: blob:", "font-src 'self'", "connect-src 'self'", "base-uri 'none'",
-            "form-action 'self'", "frame-ancestors 'self'",
+            "form-action 'none'", "frame-ancestors 'self'",
         ))  # fmt: skip
 
     return policy
