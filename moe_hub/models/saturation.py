@@ -41,8 +41,8 @@ class Saturation(nn.Module):
         self.patience = settings.patience
         self.min_step = settings.min_step
         self.register_buffer("gram_EE", torch.eye(num_experts))
-        known = {"loss_mean": 0.0, "window_sum": 0.0, "unexplained": 1.0}
-        for name, value in {**known, "previous_window": math.nan, "improvement": math.nan}.items():
+        known = {"loss_mean": 0.0, "window_sum": 0.0, "unexplained": 1.0, "improvement": 1.0}
+        for name, value in {**known, "previous_window": math.inf}.items():
             self.register_buffer(name, torch.tensor(value))
         self.register_buffer("ripe_windows", torch.zeros((), dtype=torch.int64))
 
@@ -71,7 +71,7 @@ class Saturation(nn.Module):
         if step % self.window:
             return False
         mean = self.window_sum / self.window
-        self.improvement.copy_((self.previous_window - mean) / self.previous_window)
+        self.improvement.copy_(1 - mean / self.previous_window)  # 1 for the first window: nothing to compare with
         self.previous_window.copy_(mean)
         self.window_sum.zero_()
         saturated = bool(self.value() > threshold) and bool(self.improvement < self.plateau)

@@ -110,7 +110,7 @@ def test_without_weight_it_is_hgnn_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("target", ["activations", "weights"])
 def test_the_loss_drives_experts_apart(target: str) -> None:
-    """Sixty steps from experts that are copies of one another."""
+    """45 steps from experts that are copies of one another."""
     more = (
         f"model.orthogonal.target={target}", NOW, "model.orthogonal.initial_weight=10",
         "model.orthogonal.max_weight=10", "train.learning_rate=0.005",
@@ -122,7 +122,7 @@ def test_the_loss_drives_experts_apart(target: str) -> None:
                 weight.copy_(weight[:1] + 0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
     optimizer = build_optimizer(model, config.train)
     overlap = []
-    for step in range(1, 61):
+    for step in range(1, 46):
         set_rates(optimizer, 1.0)
         optimizer.zero_grad()
         total, terms, _ = loss_terms(model, make_batch(4, 16, seed=step), config.train)
