@@ -95,11 +95,11 @@ def third_party(folder: Path) -> dict[str, set[str]]:
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
-    web_only = {"moe_hub/web", "moe_hub/figures"}
+    extra_of = {"moe_hub/web": "web", "moe_hub/figures": "web", "moe_hub/export": "tensorboard"}
     for name, files in third_party(ROOT / "moe_hub").items():
         distribution = DISTRIBUTIONS.get(name, name).lower().replace("_", "-")
-        in_core = [file for file in files if not any(file.startswith(folder) for folder in web_only)]
-        known = declared() if in_core else declared("web")
+        extras = {next((e for folder, e in extra_of.items() if file.startswith(folder)), "") for file in files}
+        known = declared() if "" in extras else declared(*extras)
         assert distribution in known, f"{name}, imported by {sorted(files)}, is not declared in setup.cfg"
 
 
