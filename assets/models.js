@@ -75,7 +75,7 @@
       el("td", {}, el("span", { class: "cell-title" }, row.title), row.best ? el("span", { class: "tag" }, "best") : null, el("span", { class: "run-meta" }, row.run)),
       el("td", {}, row.architecture), number(hub.whole(row.step)), number(row.loss === null ? "–" : hub.decimal(row.loss)),
       number(row.exact_match === null ? "–" : `${(100 * row.exact_match).toFixed(1)} %`), number(size(row.bytes)),
-      number(new Date(row.time * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })));
+      number(new Date(row.time * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" })));
   }
 
   function actions() {

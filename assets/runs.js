@@ -43,7 +43,7 @@
     return el("tr", { "data-run": run.id },
       el("td", { class: "cell-box" }, box),
       el("td", { class: "cell-name" }, name,
-        el("span", { class: "run-meta" }, [run.architecture, run.id.slice(-4), new Date(run.created * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })].filter(Boolean).join(" · ")),
+        el("span", { class: "run-meta" }, [run.architecture, run.id.slice(-4), new Date(run.created * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).replace(",", "")].filter(Boolean).join(" · ")),
         run.tags.length ? el("span", { class: "tags" }, run.tags.map((tag) => el("span", { class: "tag" }, tag))) : null),
       el("td", { class: "cell-state" }, el("span", { class: `state-word state-${run.state}` }, run.state),
         el("span", { class: "run-meta" }, run.state === "finished" ? `${hub.whole(run.step)} steps` : `${done} %`)),

@@ -153,10 +153,17 @@ def _row(checkpoint: Checkpoint) -> dict[str, Any]:
         "max_steps": (config.get("train") or {}).get("max_steps"),
         "loss": _finite(metrics.get("val/loss", metrics.get("train/loss"))),
         "exact_match": _finite(metrics.get("val/exact_match")),
-        "best": state.get("best_step") == checkpoint.step,
+        "best": _best_step(checkpoint.run) == checkpoint.step,
         "bytes": size,
         "time": modified,
     }
+
+
+def _best_step(run: RunDirectory) -> int | None:
+    """The step with the lowest held-out loss, as the newest checkpoint knows it."""
+    checkpoints = run.checkpoints()
+    best = _state(checkpoints[-1]).get("best_step") if checkpoints else None
+    return best if isinstance(best, int) else None
 
 
 def _finite(value: Any) -> float | None:

@@ -22,8 +22,15 @@ def page(workbench: Workbench) -> Any:
             html.Div(
                 [
                     html.Aside(configuration.panel(workbench), className="contents", **{"aria-label": "Configuration"}),
-                    html.Main([figure.panel(), figure.controls()], id="centre", className="centre", tabIndex="-1"),
-                    runs.panel(),
+                    html.Div(
+                        [
+                            html.Main(
+                                [figure.panel(), figure.controls()], id="centre", className="centre", tabIndex="-1"
+                            ),
+                            runs.panel(),
+                        ],
+                        className="upper",
+                    ),
                     tabs.panel(),
                 ],
                 className="workbench",

@@ -39,7 +39,7 @@ def write_checkpoint(run: RunDirectory, step: int, scale: float = 1.0, best: int
 @pytest.fixture
 def run(page: Any) -> RunDirectory:
     run: RunDirectory = write_run(page.runs_dir, 10)
-    write_checkpoint(run, 20)
+    write_checkpoint(run, 20, best=20)  # it was the best then
     write_checkpoint(run, 40, scale=1.5, best=40)
     return run
 
