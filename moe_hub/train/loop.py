@@ -17,6 +17,7 @@ import torch
 
 from moe_hub.checkpoint import TrainerState, remove_old, save_checkpoint
 from moe_hub.config import Config
+from moe_hub.errors import ConfigError
 from moe_hub.models.language_model import LanguageModel
 from moe_hub.train.adaptation import StepFacts, after_step
 from moe_hub.train.cognitive import CognitiveSchedule
@@ -224,9 +225,13 @@ class Trainer:
 
     def _apply_settings(self) -> None:
         for name, value in self.controller.take_settings().items():
-            if name == "ghost_threshold":
+            if name != "ghost_threshold":
+                continue
+            try:
                 self.model.set_ghost_threshold(value)
                 self.record.say(f"step {self.state.step}: ghost threshold set to {value:g}")
+            except ConfigError as error:
+                self.record.say(f"step {self.state.step}: {error}")
 
     def _pause(self, reason: str) -> None:
         """Holds between two steps until resumed or stopped; a save that is asked for meanwhile is done."""
