@@ -64,7 +64,7 @@ def test_the_preset_trains_and_ends_with_its_metrics(tmp_path: Path) -> None:
     assert run.config().train.max_steps == 6
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     theta = next(row["rotation/theta_rad"] for row in rows if "rotation/theta_rad" in row)
-    assert np.shape(theta) == (2, 4, 4)
+    assert np.shape(theta) == (3, 4, 4)
     assert "6/6" in run.log_tail()
 
 
