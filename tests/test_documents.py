@@ -13,6 +13,8 @@ import yaml
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config import field_paths, load_config, preset_names
+from moe_hub.config_reference import markdown
+from moe_hub.train.__main__ import build_parser as train_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -66,6 +68,17 @@ def test_every_command_exists_with_its_flags_and_keys() -> None:
                 assert words[number + 1] in preset_names(), (document.name, words[number + 1])
         seen += 1
     assert seen > 5
+
+
+def test_the_config_reference_is_the_schema() -> None:
+    text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    assert text == markdown(), "run make fix"
+    assert all(f"| `{key}` |" in text for key in field_paths())
+
+
+def test_help_lists_every_key() -> None:
+    text = train_parser().format_help()
+    assert all(f"  {key} = " in text for key in field_paths())
 
 
 def test_the_readme_names_every_architecture_and_only_those() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_hub.config import Config, preset_names, resolve, to_yaml
+from moe_hub.config_reference import help_lines
 from moe_hub.errors import ConfigError, MoeHubError
 from moe_hub.runs.store import RunDirectory, RunStore
 
@@ -17,8 +18,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m moe_hub.train",
         description="Trains a model; ends with the run's directory and its final metrics.",
-        epilog="Ctrl-C or SIGTERM saves and stops; a second Ctrl-C stops at once. "
-        "Exit code: 0 finished or stopped on request, 1 failed, 2 bad usage, config or data.",
+        epilog="Ctrl-C or SIGTERM saves and stops; a second Ctrl-C stops at once.\n"
+        "Exit code: 0 finished or stopped on request, 1 failed, 2 bad usage, config or data.\n\n"
+        f"config keys for --set, with their defaults (bounds: docs/config.md):\n{help_lines()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(preset_names())}")
     parser.add_argument("--config", metavar="FILE.yaml", type=Path, help="a config file; it wins over the preset")
