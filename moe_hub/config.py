@@ -69,10 +69,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _ghosts_can_learn(self) -> Self:
         coupled = self.model.num_ghosts and self.model.ghost.lr_coupling != "none"
-        if coupled and self.train.schedule == "constant":
+        if coupled and self.train.schedule in ("constant", "wsd"):
             raise ValueError(
                 f"model.ghost.lr_coupling = {self.model.ghost.lr_coupling} gives ghosts what the common learning rate "
-                "falls by, and train.schedule = constant never falls; take another schedule or lr_coupling=none"
+                f"falls by, and train.schedule = {self.train.schedule} stays at its peak for all or most of the run; "
+                "take another schedule or lr_coupling=none"
             )
         return self
 

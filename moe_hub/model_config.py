@@ -65,6 +65,11 @@ class OrthogonalConfig(Section):
     def _weights_are_ordered(self) -> Self:
         if not self.min_weight <= self.max_weight:
             raise ValueError(f"min_weight = {self.min_weight} is above max_weight = {self.max_weight}")
+        if self.controller_gain and not self.min_weight <= self.initial_weight <= self.max_weight:
+            raise ValueError(
+                f"initial_weight = {self.initial_weight} is not between min_weight = {self.min_weight} and "
+                f"max_weight = {self.max_weight}, where the controller keeps it; change one, or set controller_gain = 0"
+            )
         return self
 
 

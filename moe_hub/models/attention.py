@@ -20,6 +20,7 @@ from moe_hub.models.pointwise import norm_and_rotate
 
 EXPLICIT_ATTENTION_UP_TO = 512  # tokens
 SAMPLE = 256  # tokens that are measured: enough for two digits
+GOLDEN_RATIO = (1 + math.sqrt(5)) / 2  # its multiples modulo 1 are spread as evenly as any
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Context:
         if self._sample_N is None:
             real_N = self.real()
             kept_N = torch.arange(self.tokens, device=device) if real_N is None else real_N.nonzero()[:, 0]
-            self._sample_N = kept_N[:: max(1, len(kept_N) // SAMPLE)][:SAMPLE]
+            self._sample_N = kept_N if len(kept_N) <= SAMPLE else kept_N[_one_of_each_part(len(kept_N), device)]
         return self._sample_N
 
     def real(self) -> Tensor | None:
@@ -73,6 +74,18 @@ class Context:
             self.cache.layers.append(DynamicLayer())
         key, value = self.cache.update(key, value, slot)
         return key, value
+
+
+@lru_cache(maxsize=64)
+def _one_of_each_part(count: int, device: torch.device) -> Tensor:
+    """One index out of each of `SAMPLE` equal parts of `count`, at places that are spread over the parts.
+
+    Equal distances would hit the same few positions of every row where they divide its length.
+    """
+    with torch.inference_mode(False):
+        bounds = torch.arange(SAMPLE + 1) * count // SAMPLE
+        place = (torch.arange(SAMPLE, dtype=torch.float64) * GOLDEN_RATIO) % 1
+        return (bounds[:-1] + (place * bounds.diff()).long()).to(device)
 
 
 @lru_cache(maxsize=64)

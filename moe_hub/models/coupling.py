@@ -113,7 +113,7 @@ class HypergraphCoupling(Coupling):
         """Deltas of the experts (E, N, D) and of the awake ghosts (A, N, D).
 
         What experts hear from each other stays as it is without ghosts; a ghost's own message comes on top, so a ghost
-        whose delta is 0 changes nothing. That is M above with the ghost saying "what you hear anyway + my delta".
+        whose delta is 0 changes nothing.
         """
         experts, awake_A = self.num_experts, ghosts.index_A + self.num_experts
         mix_XX = self.mixing_with_ghosts(ghosts.activation_G)
@@ -129,7 +129,9 @@ class HypergraphCoupling(Coupling):
             found = {"coupling/adjacency": self.mixing()}
             return found | ({"coupling/hyperedge_weight": self.edge_weights()} if self.edges else {})
         weight_H = torch.cat((self.edge_weights(), self.ghost_edge_weights(activation_G)))
-        found = {"coupling/adjacency": self.mixing_with_ghosts(activation_G)}
+        mix_XX = self.mixing_with_ghosts(activation_G)
+        mix_XX[: self.num_experts, : self.num_experts] = self.mixing()  # what experts hear from each other, as above
+        found = {"coupling/adjacency": mix_XX}
         return found | ({"coupling/hyperedge_weight": weight_H} if len(weight_H) else {})
 
     def _projected(self, delta_XND: Tensor) -> Tensor:

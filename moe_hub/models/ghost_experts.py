@@ -100,6 +100,7 @@ class Ghosts(nn.Module):
         self.saturation = Saturation(settings.ghost, settings.num_experts)
         self.quiet = ExpertSettings(settings.num_heads, settings.rope_base, 0.0)
         self.background_gradients: dict[Tensor, Tensor] = {}
+        self.loads: list[Tensor] = []  # of the forward passes since the last optimizer step
         self._seen: tuple[int, int] | None = None
         self._states: tuple[int, ...] = ()
 
@@ -109,6 +110,12 @@ class Ghosts(nn.Module):
         if seen != self._seen:
             self._seen, self._states = seen, tuple(self.state_G.tolist())
         return self._states
+
+    def follow_load(self) -> None:
+        """Takes the loads of the forward passes since the last optimizer step into their running mean."""
+        for load_E in self.loads:
+            self.load_E.lerp_(load_E, 0.01)
+        self.loads.clear()
 
     def activations(self) -> tuple[float, ...]:
         """a of each ghost, in [0, 1]."""

@@ -114,13 +114,15 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def _add_terms(
         self, found: LanguageModelOutput, records: list[Record], context: Context, *, geometric: bool, training: bool
     ) -> None:
-        terms: dict[str, Tensor] = self.geometric_terms(self._sampled(records, context)) if geometric else {}
-        if training and torch.is_grad_enabled():
-            pairs = [layer.observe(record, context) for layer, record in zip(self.stack, records, strict=True)]
-            own = {name: torch.stack([pair[name][0] for pair in pairs]).mean().detach() for name in pairs[0]}
-            terms = own | terms
-            if own:
-                found.auxiliary = torch.stack([weighted for pair in pairs for _, weighted in pair.values()]).sum()
+        # Autocast would take the products of unit vectors in bf16, whose steps are as large as the overlaps.
+        with torch.autocast(self.embedding.weight.device.type, enabled=False):
+            terms: dict[str, Tensor] = self.geometric_terms(self._sampled(records, context)) if geometric else {}
+            if training and torch.is_grad_enabled():
+                pairs = [layer.observe(record, context) for layer, record in zip(self.stack, records, strict=True)]
+                own = {name: torch.stack([pair[name][0] for pair in pairs]).mean().detach() for name in pairs[0]}
+                terms = own | terms
+                if own:
+                    found.auxiliary = torch.stack([weighted for pair in pairs for _, weighted in pair.values()]).sum()
         found.terms = terms or None
 
     def _sampled(self, records: list[Record], context: Context) -> list[Record]:

@@ -170,7 +170,7 @@ class ExpertLayer(Layer):
                 self.statistics.append(measures.similarity(at_least_fp32(delta_END[:, index_N])))
                 if self.ghosts.settings.initialization == "clone":
                     length_EN = record.sampled(index_N).contribution_END.detach().norm(dim=-1)
-                    self.ghosts.load_E.lerp_(measures.load_share(length_EN[: self.num_experts]).float(), 0.01)
+                    self.ghosts.loads.append(measures.load_share(length_EN[: self.num_experts]).float())
         return {}
 
     def busiest_expert(self) -> ExpertWeights:

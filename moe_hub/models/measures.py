@@ -51,6 +51,7 @@ def specialization(gate_NE: Tensor) -> Tensor:
 
     A gate that treats all tokens alike gives 0; one that sends each token to one expert, evenly over experts, 1.
     """
+    gate_NE = gate_NE.clamp(min=1e-30)  # a share that underflowed to 0 would have an infinite slope
     entropy_of_mean = torch.special.entr(gate_NE.mean(0)).sum()
     mean_entropy = torch.special.entr(gate_NE).sum(-1).mean()
     share: Tensor = (entropy_of_mean - mean_entropy) / math.log(gate_NE.shape[1])

@@ -54,8 +54,9 @@ class OverlapController(nn.Module):
         settings = self.settings
         rate = max(1 / step, 1 - settings.average_decay)  # a plain mean at first, then a running one
         self.average.lerp_(overlap.to(self.average), rate)
-        push = settings.controller_gain * (self.average - self.target) / max(self.target, self.null)
-        self.weight.mul_(push.exp()).clamp_(settings.min_weight, settings.max_weight)
+        if settings.controller_gain:
+            push = settings.controller_gain * (self.average - self.target) / max(self.target, self.null)
+            self.weight.mul_(push.exp()).clamp_(settings.min_weight, settings.max_weight)
         warm = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
         self.multiplier.fill_(warm * schedule_multiplier(settings.schedule, progress))
 

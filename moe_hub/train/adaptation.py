@@ -25,13 +25,15 @@ class StepFacts:
     """What the trainer knows after a step.
 
     `step` optimizer steps are done; `task_loss` is that of this step and `unigram_entropy` that of the training
-    targets, in nat; `rate_factor` is the present share of the peak learning rate.
+    targets, in nat; `rate_factor` is the present share of the peak learning rate. The run has `total_steps`: 0 is
+    `train.max_steps`, and with `train.epochs` there can be fewer.
     """
 
     step: int
     task_loss: float
     unigram_entropy: float
     rate_factor: float
+    total_steps: int = 0
 
 
 def after_step(
@@ -53,7 +55,7 @@ def _adapt_overlap(
     layers: Sequence[Layer], statistics: Sequence[Tensor | None], config: Config, facts: StepFacts
 ) -> dict[str, Any]:
     controllers = [layer.controller for layer in layers if layer.controller is not None]
-    progress = min(1.0, facts.step / config.train.max_steps)
+    progress = min(1.0, facts.step / (facts.total_steps or config.train.max_steps))
     for controller, overlap in zip(controllers, statistics, strict=True):
         if overlap is not None:
             controller.update(overlap, facts.step, progress)
@@ -75,6 +77,7 @@ def _adapt_ghosts(
     for ghosts, gram_EE in zip(banks, statistics, strict=True):
         if ghosts.background_gradients:
             _learn_in_background(ghosts, optimizer, config, facts)
+        ghosts.follow_load()
         ghosts.saturation.update(gram_EE, facts.step, loss, facts.unigram_entropy)
         ghosts.advance()
     woken = _wake_where_ripe(layers, optimizer, config, facts.step)

@@ -38,10 +38,15 @@ class CognitiveSchedule:
         return [1.0] + [0.0 if begin is None else min(1.0, max(0.0, (step - begin) / ramp)) for begin in begins[1:]]
 
     def unlocked_level(self, step: int, levels: Sequence[int]) -> int | None:
-        """Highest level of the tasks to train on: the curriculum opens one more level with each phase; else all."""
+        """Highest level of the tasks to train on: the curriculum opens one more with each phase, the last the rest.
+
+        None is all levels, as in the other schedules.
+        """
         if self.scheduling != "curriculum":
             return None
         begun = sum(weight > 0 for weight in self.weights(step))
+        if begun == len(PHASES):
+            return None  # there can be more levels than phases
         return sorted(levels)[min(begun, len(levels)) - 1]
 
     def observe(self, step: int, exact_match: dict[str, float], loss: dict[str, float]) -> None:

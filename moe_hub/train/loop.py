@@ -64,6 +64,7 @@ class Trainer:
             self.schedule.load_state_dict(state.schedules["cognitive"])
         self.saved_step = state.step if state.step else -1
         self._last_task = 0.0
+        self._evaluated = (-1, math.inf)  # step and held-out loss of the last evaluation on `eval_batches` batches
         # Logged with the first new step: a row for the old step would supersede what the earlier attempt logged there.
         self._events: dict[str, Any] = {"event/resume": 1} if state.step else {}
 
@@ -94,7 +95,7 @@ class Trainer:
         if not math.isfinite(norm):
             self._refuse_step(done, rates, norm)
         self.optimizer.step()
-        facts = StepFacts(done, self._last_task, self.data.unigram_entropy, factor)
+        facts = StepFacts(done, self._last_task, self.data.unigram_entropy, factor, self.total_steps)
         events = {**self._events, **after_step(self.model, self.optimizer, self.config, facts)}
         self._events = {}
         state.step = done
@@ -185,11 +186,12 @@ class Trainer:
 
     def _finish(self) -> None:
         self.record.update(reason="evaluating", force=True)
+        self.evaluate(self.config.train.eval_batches, quiet=True)  # comparable with the checkpoints before
         self.evaluate(None)
         self._save()
 
-    def evaluate(self, limit: int | None) -> dict[str, float]:
-        """Held-out metrics, on `limit` batches or on all; logged, and shown to the adaptive schedule."""
+    def evaluate(self, limit: int | None, *, quiet: bool = False) -> dict[str, float]:
+        """Held-out metrics, on `limit` batches or on all; logged and shown to the adaptive schedule unless `quiet`."""
         self.model.eval()
         try:
             with autocast(self.device, self.precision):
@@ -198,16 +200,26 @@ class Trainer:
                 found |= evaluate_exact_match(self.model, tasks)
         finally:
             self.model.train()
+        if limit is not None and "val/loss" in found:
+            self._evaluated = (self.state.step, found["val/loss"])
+        if quiet:
+            return found
         if self.schedule is not None:
             self.schedule.observe(self.state.step, _by_phase(found, "exact_match"), _by_phase(found, "loss"))
         self.state.metrics = {**self.state.metrics, **found}
         self._write(found)
         shown = ("val/loss", "val/exact_match")
         self.record.say(f"step {self.state.step}: " + "  ".join(f"{n} {found[n]:.4f}" for n in shown if n in found))
-        loss = found.get("val/loss")
-        if loss is not None and (self.state.best_loss is None or loss < self.state.best_loss):
-            self.state.best_loss, self.state.best_step = loss, self.state.step
         return found
+
+    def _note_best(self) -> None:
+        """Marks this step as the best so far if its loss, on the same batches as the others', is the least.
+
+        Only a step that is saved can be the best one that is kept.
+        """
+        step, loss = self._evaluated
+        if step == self.state.step and (self.state.best_loss is None or loss < self.state.best_loss):
+            self.state.best_loss, self.state.best_step = loss, step
 
     def _beating(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, with a heartbeat now and then."""
@@ -256,6 +268,7 @@ class Trainer:
             return None
         if self.schedule is not None:
             self.state.schedules["cognitive"] = self.schedule.state_dict()
+        self._note_best()
         try:
             folder = save_checkpoint(
                 self.checkpoints, self.model, self.optimizer, self.data.tokenizer, self.config, self.state

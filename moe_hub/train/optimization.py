@@ -25,6 +25,7 @@ from moe_hub.train.muon import MuonAndAdamW
 GROUPS = ("rotation", "expert", "ghost", "base")
 RATES = "ghost_rates"  # attribute of the optimizer: rates of the groups that have their own, by number
 UNDECAYED = ("theta", "edge_logit", "ghost_rho")  # decay would pull them towards a meaning of its own
+GATE_ROW = "gate_D"  # a ghost's row of the gate: those of the experts are a matrix, and decay
 
 
 def group_of(name: str) -> str:
@@ -85,7 +86,7 @@ def build_optimizer(model: LanguageModel, config: TrainConfig) -> torch.optim.Op
     split: dict[tuple[str, bool, tuple[int, int | None] | None, int], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decayed = parameter.ndim >= 2 and not name.endswith(UNDECAYED)
+            decayed = (parameter.ndim >= 2 or name.endswith(GATE_ROW)) and not name.endswith(UNDECAYED)
             key = (group_of(name), decayed, _ghost_of(name), _muon_parts(name, parameter, config))
             split.setdefault(key, []).append(parameter)
     made: list[tuple[int, dict[str, Any], GhostRate | None]] = []
@@ -137,8 +138,8 @@ def _muon_parts(name: str, parameter: nn.Parameter, config: TrainConfig) -> int:
 def rate_factor(config: TrainConfig, step: int, total: int) -> float:
     """Share of the peak learning rate at step 0 .. total - 1.
 
-    Linear warm-up; then `constant`, `linear` or `cosine` down to `min_lr_ratio`, or `wsd`: flat to 80 % of the
-    steps, then linear (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395).
+    Linear warm-up; then `constant`, `linear` or `cosine` down to `min_lr_ratio`, or `wsd`: flat for 80 % of
+    the steps after the warm-up, then linear (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395).
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps

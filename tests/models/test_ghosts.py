@@ -321,7 +321,7 @@ def test_the_learning_rate_of_a_ghost_follows_its_activation(coupling: str, expe
 
 
 def test_a_schedule_that_never_falls_is_refused_where_ghosts_live_on_its_fall() -> None:
-    with pytest.raises(ConfigError, match="constant never falls"):
+    with pytest.raises(ConfigError, match="constant stays at its peak"):
         make_config("ghost", "train.schedule=constant")
     make_config("ghost", "train.schedule=constant", "model.ghost.lr_coupling=none")
     make_config("hgnn", "train.schedule=constant")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from moe_hub.architectures import ARCHITECTURES
+from moe_hub.checkpoint import read_state
 from moe_hub.config import Config
 from moe_hub.data.batch import Batch
 from moe_hub.errors import RunError
@@ -241,6 +242,26 @@ def test_a_full_disk_pauses_and_keeps_the_last_checkpoint(small_config: Small, t
         assert run_training(run) == "finished"
     assert not full[0]
     assert [folder.name for folder in run.checkpoints()] == ["step_00000004", "step_00000012"]
+
+
+def test_the_best_checkpoint_is_kept_and_is_one_that_was_saved(small_config: Small, tmp_path: Path) -> None:
+    losses = iter([3.0, 1.0, 2.0, 2.5, 2.2, 2.1, 2.05, 2.4, 2.3, 2.6, 2.7, 2.8, 2.9])
+    config = small_config(
+        "dense", "train.eval_every=1", "train.checkpoint_every=2", "train.keep_checkpoints=1", "train.max_steps=8"
+    )
+    run = RunStore(tmp_path / "runs").create(config)
+
+    def scripted(_model: object, batches: Iterable[object]) -> dict[str, float]:
+        list(batches)
+        return {"val/loss": next(losses)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moe_hub.train.loop.evaluate_loss", scripted)
+        run_training(run)
+    # Evaluated: 1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5 ... The best of the saved steps 2, 4, 6, 8 is 2.
+    assert [folder.name for folder in run.checkpoints()] == ["step_00000002", "step_00000008"]
+    state = read_state(run.checkpoints()[-1])
+    assert (state.best_step, state.best_loss) == (2, 1.0)
 
 
 def test_one_writer(small_config: Small, tmp_path: Path) -> None:
