@@ -10,6 +10,7 @@ from pathlib import Path
 from moe_hub.config import Config, preset_names, resolve, to_yaml
 from moe_hub.config_reference import help_lines
 from moe_hub.errors import ConfigError, MoeHubError
+from moe_hub.runs.fork import fork
 from moe_hub.runs.store import RunDirectory, RunStore
 
 
@@ -62,8 +63,6 @@ def _run_of(options: argparse.Namespace) -> RunDirectory:
     if (named or options.fork) and (options.preset or options.config):
         raise ConfigError("--preset and --config make a new run; a run that exists brings its own config")
     if options.fork:
-        from moe_hub.train.session import fork
-
         return fork(store, options.fork, options.overrides)
     if named:
         if options.overrides:

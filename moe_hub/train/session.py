@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import orjson
 import torch
 from transformers.utils import logging as transformers_logging
 
 from moe_hub.architectures import count_parameters
-from moe_hub.checkpoint import TrainerState, folder_name, read_state, restore, step_of
-from moe_hub.config import Config, flatten, nest, parse_overrides, validate
+from moe_hub.checkpoint import TrainerState, restore
+from moe_hub.config import Config
 from moe_hub.data.prepare import TrainingData, open_data
-from moe_hub.errors import MoeHubError, RunError
+from moe_hub.errors import MoeHubError
 from moe_hub.models import build_model
 from moe_hub.models.language_model import LanguageModel
-from moe_hub.runs.files import replace_file
-from moe_hub.runs.store import RunDirectory, RunStore
+from moe_hub.runs.fork import ORIGIN_FILE
+from moe_hub.runs.store import RunDirectory
 from moe_hub.train.controller import Controller
 from moe_hub.train.device import choose_device, keep_freed_memory, set_threads
 from moe_hub.train.failure import advice
@@ -28,7 +24,6 @@ from moe_hub.train.loop import Trainer
 from moe_hub.train.optimization import build_optimizer
 from moe_hub.train.record import RunRecord
 
-ORIGIN_FILE = "origin.json"
 LOCK_PATIENCE_S = 5.0  # whoever reconciles the runs may hold one for a moment
 
 
@@ -88,30 +83,6 @@ def build_parts(config: Config, record: RunRecord | None = None) -> Parts:
     return Parts(data, model.to(device), device)
 
 
-def fork(store: RunStore, text: str, overrides: Sequence[str] = ()) -> RunDirectory:
-    """Makes a new run that begins where `text` (RUN_ID or RUN_ID@STEP) stood; raises `MoeHubError`.
-
-    The new run holds a copy of the checkpoint, so it needs the old one no more. Its model section is the old one's.
-    """
-    name, _, step = text.partition("@")
-    source = store.find(name)
-    checkpoint = _checkpoint_at(source, step)
-    values = flatten(source.config().model_dump(mode="json")) | flatten(parse_overrides(overrides))
-    config = validate(nest(values))
-    if config.model != source.config().model:
-        raise RunError(f"fork of {source.run_id}: the model section must stay as it is, for its weights are taken over")
-    if read_state(checkpoint).step >= config.train.max_steps:
-        raise RunError(
-            f"fork of {source.run_id}: it stands at step {step_of(checkpoint)} of {config.train.max_steps}; "
-            f"give more steps, as in --set train.max_steps={2 * step_of(checkpoint)}"
-        )
-    run = store.create(config)
-    shutil.copytree(checkpoint, run.path / "checkpoints" / checkpoint.name)
-    origin = {"run_id": source.run_id, "step": step_of(checkpoint)}
-    replace_file(run.path / ORIGIN_FILE, orjson.dumps(origin))
-    return run
-
-
 def _prepare(run: RunDirectory, config: Config, record: RunRecord, controller: Controller, *, resume: bool) -> Trainer:
     torch.manual_seed(config.seed)  # of dropout; the model seeds itself
     parts = build_parts(config, record)
@@ -128,19 +99,6 @@ def _prepare(run: RunDirectory, config: Config, record: RunRecord, controller: C
         f"{parts.data.tokens_per_epoch:,} tokens an epoch, {parts.device}"
     )
     return Trainer(config, parts.model, optimizer, parts.data, record, controller, state)
-
-
-def _checkpoint_at(run: RunDirectory, step: str) -> Path:
-    checkpoints = run.checkpoints()
-    if not checkpoints:
-        raise RunError(f"run {run.run_id} has no checkpoint to fork from")
-    if not step:
-        return checkpoints[-1]
-    wanted = [folder for folder in checkpoints if step.isdigit() and folder.name == folder_name(int(step))]
-    if not wanted:
-        steps = ", ".join(str(step_of(folder)) for folder in checkpoints)
-        raise RunError(f"run {run.run_id} has no checkpoint at step {step!r}; it has {steps}")
-    return wanted[0]
 
 
 def _close_failed(record: RunRecord, error: BaseException) -> None:

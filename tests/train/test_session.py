@@ -17,6 +17,7 @@ from moe_hub.config import Config
 from moe_hub.data.batch import Batch
 from moe_hub.errors import RunError
 from moe_hub.runs import control
+from moe_hub.runs.fork import fork
 from moe_hub.runs.metrics import find_metric
 from moe_hub.runs.reader import MetricReader
 from moe_hub.runs.store import RunDirectory, RunStore
@@ -25,7 +26,9 @@ from moe_hub.train.controller import Controller
 from moe_hub.train.failure import NonFiniteLoss
 from moe_hub.train.loop import Trainer
 from moe_hub.train.record import RunRecord
-from moe_hub.train.session import _prepare, fork, run_training
+from moe_hub.train.session import _prepare, run_training
+
+pytestmark = pytest.mark.training
 
 Small = Callable[..., Config]
 
