@@ -25,7 +25,7 @@ MOST_UPLOAD_BODY = 64 << 20  # one chunk of an upload; the file as a whole has a
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until Ctrl-C; returns the exit code: 2 for a busy port, a bad flag, or an open host with no token."""
-    options = parse(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         serve(options)
     except MoeHubError as error:
@@ -41,8 +41,8 @@ def _quit(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt  # so that SIGTERM ends the inference processes too
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m moe_hub.web", description="The dashboard of MoE Hub.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8050, help="port to listen on (default 8050)")
@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"what visitors must enter; needed with a host that is not this machine (also: {TOKEN_VARIABLE})",
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def serve(options: argparse.Namespace) -> None:
