@@ -16,7 +16,7 @@ import pytest
 
 from moe_hub.errors import ConfigError
 from moe_hub.web import background
-from moe_hub.web.__main__ import build, main, parse
+from moe_hub.web.__main__ import build, build_parser, main
 from moe_hub.web.app import assets_folder
 
 TOKEN = "a-long-enough-token"
@@ -52,7 +52,7 @@ def test_bad_flags_are_errors_for_people(flags: list[str], says: str, capsys: py
 @pytest.fixture
 def open_site(tmp_path: Path) -> Any:
     flags = ["--token", TOKEN, "--runs-dir", str(tmp_path / "r"), "--data-dir", str(tmp_path / "d")]
-    return build(parse(["--host", "0.0.0.0", *flags])).server.test_client()
+    return build(build_parser().parse_args(["--host", "0.0.0.0", *flags])).server.test_client()
 
 
 def test_a_stranger_sees_only_the_sign_in_page(open_site: Any) -> None:
