@@ -37,6 +37,8 @@ from pathlib import Path
 from moe_hub.config import load_config
 from moe_hub.data.corpus import open_corpus
 from moe_hub.errors import DataError
+
+pytestmark = pytest.mark.slow
 for overrides in json.loads(sys.argv[2]):
     try:
         print(json.dumps(open_corpus(load_config(overrides=overrides), cache_dir=Path(sys.argv[1])).facts))

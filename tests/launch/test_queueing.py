@@ -22,6 +22,8 @@ from moe_hub.runs.queue import RunQueue
 from moe_hub.runs.status import Status, local_process, process_identity, read_status, write_status
 from moe_hub.runs.store import RunDirectory, RunStore
 
+pytestmark = pytest.mark.slow
+
 # Writes when it began and ended to a file beside the runs; the name of the run says what it does.
 RECORDED = (
     PROLOGUE
