@@ -127,6 +127,11 @@ def browser_processes() -> list[psutil.Process]:
     return [one for one in found if one.is_running() and "chrom" in one.name()]
 
 
+def browser_cpu_s() -> float:
+    """CPU seconds of the browser so far, all its processes together."""
+    return cpu_of(browser_processes())
+
+
 def cpu_of(processes: list[psutil.Process]) -> float:
     """CPU seconds of processes so far."""
     total = 0.0

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dashboard import HOST, Dashboard, browser_processes, cpu_of, draws, open_page, until
+from benchmarks.dashboard import HOST, Dashboard, browser_cpu_s, draws, open_page, until
 from benchmarks.findings import Findings, percentile
 from benchmarks.made_runs import TOKENS_A_STEP, new_run
 from moe_hub.runs.store import RunDirectory
@@ -62,16 +62,19 @@ def measure_zoom(found: Findings, page: Any, spike: tuple[int, float], rows: int
     """G5: the spike of one row at full view, and the rows of a zoom as they are in the file."""
     shown = float(page.evaluate(LARGEST))
     found.holds(f"G5 a spike of one row in {rows:,} is drawn at full view", abs(shown - spike[1]) < 1e-3 * spike[1])
-    waits, counts = [], []
+    waits, counts, costs = [], [], []
     for shift in (0, 100, -100, 200, -200):
         page.wait_for_timeout(1300)  # so that nothing is on its way from before
         low = spike[0] - 1000 + shift
+        before = browser_cpu_s()
         wait, count = page.evaluate(ZOOM, [low + 0.5, low + 2000.5])
+        costs.append(browser_cpu_s() - before)
         waits.append(float(wait))
         counts.append(int(count))
     spread = f"{min(waits):.2f} to {max(waits):.2f} s, {min(counts):,} to {max(counts):,} points"
     middle = percentile(waits, 0.5)
-    found.time("G5 zoom to 2,000 rows: from the zoom to the rows drawn", wall_s=middle, beside=spread)
+    found.time("G5 zoom to 2,000 rows: from the zoom to the rows drawn", cpu_s=percentile(costs, 0.5), wall_s=middle,
+               beside=f"{spread}; CPU of the browser")  # fmt: skip
     found.at_most("G5 zoom to 2,000 rows, wall ms (of these 120 wait for the end of the gesture)", 1e3 * middle, 200)
     found.holds("G5 the zoom shows every row", min(counts) >= 2000)
     page.evaluate(f"() => window.Plotly.relayout({HOST}, {{'xaxis.autorange': true}})")
@@ -79,16 +82,26 @@ def measure_zoom(found: Findings, page: Any, spike: tuple[int, float], rows: int
 
 def measure_idle(found: Findings, site: Dashboard, page: Any, seconds: float) -> None:
     """G2: what a tab with nothing new costs the whole browser and the server."""
-    processes = browser_processes()
-    before = (cpu_of(processes), site.cpu_s(), len(draws(page)))
+    before = (browser_cpu_s(), site.cpu_s(), len(draws(page)))
     time.sleep(seconds)
-    after = (cpu_of(processes), site.cpu_s(), len(draws(page)))
+    after = (browser_cpu_s(), site.cpu_s(), len(draws(page)))
     tab, server = (100 * (after[index] - before[index]) / seconds for index in (0, 1))
     found.time("G2 idle tab for a second: browser", cpu_s=tab / 100, beside=f"{tab:.2f} % of a core")
     found.time("G2 idle tab for a second: server", cpu_s=server / 100, beside=f"{server:.2f} % of a core")
-    found.at_most("G2 idle tab, browser, % of a core", tab, 2)
+    found.at_most("G2 idle tab, the whole browser, % of a core", tab, 2)
     found.at_most("G2 idle tab, server, % of a core", server, 2)
     found.holds("G2 an idle tab draws nothing", after[2] == before[2])
+
+
+def measure_blank(found: Findings, browser: Any, seconds: float) -> None:
+    """What the browser takes with an empty tab: the floor of the idle tab."""
+    page = browser.new_page()
+    page.wait_for_timeout(2000)
+    before = browser_cpu_s()
+    time.sleep(seconds)
+    share = 100 * (browser_cpu_s() - before) / seconds
+    found.time("G2 empty tab for a second: browser", cpu_s=share / 100, beside=f"{share:.2f} % of a core")
+    page.close()
 
 
 def measure_redraw(found: Findings, page: Any, name: str, bound_s: float, rounds: int = 3) -> None:
@@ -104,16 +117,19 @@ def measure_redraw(found: Findings, page: Any, name: str, bound_s: float, rounds
 
 
 def measure_drawing(found: Findings, browser: Any, content: bytes, name: str, bound_s: float) -> None:
-    """A figure drawn by Plotly.js alone, three times; the fastest has the fewest neighbours in it."""
+    """A figure drawn by Plotly.js alone, three times; the CPU time is that of all processes of the browser."""
     page = browser.new_page(viewport={"width": 1000, "height": 600}, offline=True)
-    waits = []
+    waits, costs = [], []
     for _ in range(3):
         page.set_content('<div id="figure" style="height:420px"></div>')
         page.add_script_tag(path=str(PLOTLY))
+        before = browser_cpu_s()
         wait, traces = page.evaluate(DRAW, content.decode())
+        costs.append(browser_cpu_s() - before)
         waits.append(float(wait))
     page.close()
-    found.time(f"{name} drawn by the browser", wall_s=percentile(waits, 0.5), beside=f"{traces} traces")
+    cost, wait = percentile(costs, 0.5), percentile(waits, 0.5)
+    found.time(f"{name} drawn by the browser", cpu_s=cost, wall_s=wait, beside=f"{traces} traces")
     found.at_most(f"{name}, drawn, wall s", percentile(waits, 0.5), bound_s)
 
 

@@ -83,6 +83,7 @@ def _measure_long(
     found: Findings, site: Dashboard, tabs: Any, long: RunDirectory, spike: tuple[int, float], sizes: Sizes
 ) -> None:
     """Opens the long run in a server that does not know it, then zooms, waits, and lets it grow."""
+    live_browser.measure_blank(found, tabs, sizes.idle_s / 2)
     begin = time.time()
     page = open_page(tabs, site.address, f"run={long.run_id}&figure={live_reading.LOSS}")
     until(lambda: page.evaluate(f"() => Number({HOST}.dataset.drawn || 0)"))
