@@ -38,10 +38,10 @@ class Sizes:
     writers_s: float = 4.0
 
     def scaled(self, scale: float) -> Sizes:
-        """The same runs, measured longer: at a scale of 15 the writers write for the 60 s of the goal."""
+        """The same runs, measured longer; above a scale of 1 the writers write for the 60 s of the goal."""
         return Sizes(
             polls=max(3, round(self.polls * scale)), drawn_rows=max(3, round(self.drawn_rows * scale)),
-            idle_s=self.idle_s * max(0.5, scale), writers_s=min(60.0, self.writers_s * max(0.5, scale)),
+            idle_s=self.idle_s * max(0.5, scale), writers_s=60.0 if scale > 1 else self.writers_s,
         )  # fmt: skip
 
 
