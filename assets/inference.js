@@ -195,13 +195,15 @@
       parts.verdict.replaceChildren(el("p", { class: "note" }, `The evaluator cannot judge this: ${found.unreadable}`));
       return;
     }
-    parts.verdict.className = `verdict ${found.right ? "right" : "wrong"}`;
+    const partly = found.kind === "right" && !found.right; // the normal form is, but not every phase on the way
+    parts.verdict.className = `verdict ${found.right ? "right" : partly ? "partly" : "wrong"}`;
+    const kind = partly ? "Normal form right, not every phase" : KINDS[found.kind] || found.kind;
     const phases = Object.entries(found.phases || {});
     parts.verdict.replaceChildren(
-      el("p", {}, el("strong", {}, KINDS[found.kind] || found.kind), found.problem ? `: ${found.problem}` : ""),
+      el("p", {}, el("strong", {}, kind), found.problem ? `: ${found.problem}` : ""),
       el("dl", { class: "verdict-facts" },
         el("div", {}, el("dt", {}, "Evaluator"), el("dd", {}, el("code", {}, found.expected || "no normal form"))),
-        el("div", {}, el("dt", {}, "Normal form"), el("dd", {}, el("code", {}, found.normal_form || "none"), ` after ${found.steps} steps`)),
+        el("div", {}, el("dt", {}, "Normal form"), el("dd", {}, el("code", {}, found.normal_form || "none"), ` after ${found.steps} step${found.steps === 1 ? "" : "s"}`)),
         phases.length ? el("div", {}, el("dt", {}, "Phases"), el("dd", {}, phases.map(([name, right]) => `${name} ${right ? "right" : "wrong"}`).join(", "))) : null));
   }
 
