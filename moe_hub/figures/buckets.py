@@ -8,7 +8,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-RAW_ROWS = 2000  # this many rows or fewer are drawn as they are
+RAW_ROWS = 2002  # this many rows or fewer are drawn as they are: 2,000 in view and one beyond each side
 _LOOP_FROM = 600  # rows per bucket from which numpy's argmin on each bucket is quicker than one pass over all
 
 

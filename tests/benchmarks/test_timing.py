@@ -85,7 +85,7 @@ def test_the_command_prints_a_table_and_writes_json(
 ) -> None:
     table = Table("Steps", ("step", "ratio"), [("a", "2.0x")])
     part = SimpleNamespace(run=lambda options: PartResult([table], [Goal("a", 2.0, 3.0, "at least")], ["noisy"], {}))
-    monkeypatch.setattr(program.importlib, "import_module", lambda name: part)
+    monkeypatch.setattr(program, "importlib", SimpleNamespace(import_module=lambda name: part))
     assert program.main(["--only", "step", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "| a    | 2.0x  |" in printed
@@ -104,7 +104,7 @@ def test_a_broken_part_does_not_stop_the_others(
             raise RuntimeError("worker ended")
         return SimpleNamespace(run=lambda options: PartResult(notes=["fine"]))
 
-    monkeypatch.setattr(program.importlib, "import_module", load)
+    monkeypatch.setattr(program, "importlib", SimpleNamespace(import_module=load))
     assert program.main(["--only", "step", "peak", "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert "FAILED: RuntimeError: worker ended" in printed
