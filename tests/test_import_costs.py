@@ -13,7 +13,7 @@ import pytest
 from moe_hub import registration
 
 ROOT = Path(__file__).parent.parent
-WEB = {"dash", "plotly", "flask", "diskcache", "dash_bootstrap_components", "waitress", "tsdownsample"}
+WEB = {"dash", "plotly", "flask", "diskcache", "dash_bootstrap_components", "waitress"}
 TORCH = {"torch", "transformers", "datasets"}
 WALK = """
 import importlib, json, pkgutil, sys, time
