@@ -15,6 +15,8 @@ from hub_server import COMMIT, HubServer
 from moe_hub.config import load_config
 from moe_hub.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": str(2 * i)} for i in range(50)]
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 README = b"""---
@@ -37,8 +39,6 @@ from pathlib import Path
 from moe_hub.config import load_config
 from moe_hub.data.corpus import open_corpus
 from moe_hub.errors import DataError
-
-pytestmark = pytest.mark.slow
 for overrides in json.loads(sys.argv[2]):
     try:
         print(json.dumps(open_corpus(load_config(overrides=overrides), cache_dir=Path(sys.argv[1])).facts))
