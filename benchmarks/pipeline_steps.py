@@ -12,11 +12,11 @@ from benchmarks.timing import Built
 from benchmarks.training_step import optimize
 from moe_hub.config import load_config
 from moe_hub.data.prepare import open_data
-from moe_hub.models import build_model
 from moe_hub.runs.writer import MetricWriter
 from moe_hub.train.device import choose_precision
 from moe_hub.train.objective import autocast, loss_terms
 from moe_hub.train.optimization import build_optimizer
+from moe_hub.train.session import build_parts
 
 SAMPLES = ("data.num_train_samples=2000", "data.num_eval_samples=100")
 
@@ -32,17 +32,9 @@ def build_batch(preset: str) -> Built:
 def build_step(preset: str) -> Built:
     """One training step of a preset, batch included in none of it: four batches in a cycle."""
     folder = tempfile.TemporaryDirectory()
-    config = load_config(preset, overrides=SAMPLES)
-    data = open_data(config, cache_dir=Path(folder.name))
-    tokenizer = data.tokenizer
-    model = build_model(
-        config,
-        vocab_size=tokenizer.vocab_size,
-        phase_marker_ids=tokenizer.phase_marker_ids,
-        bos_token_id=tokenizer.bos_id,
-        eos_token_id=tokenizer.eos_id,
-        pad_token_id=tokenizer.pad_id,
-    ).train()
+    config = load_config(preset, overrides=[*SAMPLES, "train.device=cpu"])
+    parts = build_parts(config, cache_dir=Path(folder.name))
+    data, model = parts.data, parts.model.train()
     optimizer = build_optimizer(model, config.train)
     batches = itertools.cycle([data.train_batch(index) for index in range(4)])
     precision = choose_precision(config.train, torch.device("cpu"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -60,8 +61,11 @@ class Parts:
     device: torch.device
 
 
-def build_parts(config: Config, record: RunRecord | None = None) -> Parts:
-    """Data and model of a config, on its device; raises `ConfigError` or `DataError`."""
+def build_parts(config: Config, record: RunRecord | None = None, cache_dir: Path | None = None) -> Parts:
+    """Data (from the token cache in `cache_dir`, by default the usual one) and model of a config, on its device.
+
+    Raises `ConfigError` or `DataError`.
+    """
     set_threads(config.train)
     keep_freed_memory()
     device = choose_device(config.train)
@@ -70,7 +74,7 @@ def build_parts(config: Config, record: RunRecord | None = None) -> Parts:
         if record is not None:
             record.update(reason=f"{what}: {share:.0%}")
 
-    data = open_data(config, progress=progress)
+    data = open_data(config, cache_dir=cache_dir, progress=progress)
     tokenizer = data.tokenizer
     model = build_model(
         config,
