@@ -64,7 +64,7 @@ check: $(VENV)/.test-installed  ## Formatter, linter, types, import layers: chan
 fix: $(VENV)/.test-installed  ## Format and apply safe lint fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/python -m moe_hub.config_reference > docs/config.md
+	@$(BIN)/python -m moe_hub.config.reference > docs/config.md
 
 bench: $(VENV)/.test-installed  ## Benchmarks: a table of ratios, and JSON in bench-results/
 	@$(BIN)/python -m benchmarks $(ARGS)

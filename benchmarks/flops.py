@@ -8,7 +8,7 @@ does more work than this gets no credit for it.
 from __future__ import annotations
 
 from moe_hub.architectures import coupling_rounds, swiglu_width
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 
 
 def expert_flops(model: ModelConfig, length: int, *, attention: bool = True) -> int:

@@ -24,7 +24,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import scatter  # type: ignore[import-untyped]
 
 from moe_hub.architectures import ghost_hyperedges, hyperedges
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from math import comb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from moe_hub.model_config import ModelConfig
+    from moe_hub.config.model import ModelConfig
 
 EXPERT_METRICS = (
     "expert/load",

@@ -115,5 +115,5 @@ def test_settings_that_do_not_fit_are_refused(overrides: list[str], message: str
 
 
 def test_the_table_needs_no_torch() -> None:
-    code = "import sys, moe_hub.architectures, moe_hub.model_config; sys.exit('torch' in sys.modules)"
+    code = "import sys, moe_hub.architectures, moe_hub.config.model; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

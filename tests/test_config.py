@@ -28,8 +28,8 @@ from moe_hub.config import (
     to_yaml,
     validate,
 )
-from moe_hub.config_messages import allowed
-from moe_hub.config_text import dump_yaml, parse_yaml
+from moe_hub.config.messages import allowed
+from moe_hub.config.text import dump_yaml, parse_yaml
 from moe_hub.errors import ConfigError
 
 

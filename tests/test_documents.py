@@ -13,7 +13,7 @@ import yaml
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config import field_paths, load_config, preset_names
-from moe_hub.config_reference import markdown
+from moe_hub.config.reference import markdown
 from moe_hub.train.__main__ import build_parser as train_parser
 
 ROOT = Path(__file__).resolve().parent.parent

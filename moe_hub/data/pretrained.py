@@ -6,8 +6,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from moe_hub.config.data import HUB_ID
 from moe_hub.data.tokenizer import PRETRAINED_FILES
-from moe_hub.data_config import HUB_ID
 from moe_hub.errors import DataError
 
 

@@ -21,8 +21,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from moe_hub.config import Config, load_config
+from moe_hub.config.schema import Section, did_you_mean
 from moe_hub.errors import ConfigError
-from moe_hub.schema import Section, did_you_mean
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_hub.model_config import GhostConfig
+from moe_hub.config.model import GhostConfig
 from moe_hub.runs.history import RunHistory
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_hub.architectures import logged_hyperedges
+from moe_hub.config.model import ModelConfig
 from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing, Trace
 from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, reference
 from moe_hub.figures.parts import chosen_layer, expert_name, first_with, row_at_end
 from moe_hub.figures.spec import figure
 from moe_hub.figures.view import View
-from moe_hub.model_config import ModelConfig
 from moe_hub.runs.history import RunHistory
 
 MOST_EDGES = 120

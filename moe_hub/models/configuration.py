@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 
 
 class MoeHubConfig(PretrainedConfig):  # type: ignore[misc]

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_hub.architectures import ghost_hyperedges, hyperedges
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 from moe_hub.models.fused import normed_projection
 
 UNIT = math.log(math.e - 1)  # softplus(UNIT) = 1

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 from moe_hub.models.attention import Context
 from moe_hub.models.expert import ExpertSettings, ExpertWeights, expert_deltas
 from moe_hub.models.rotation import Rotation, build_rotation

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 from moe_hub.models.coupling import Coupling
 from moe_hub.models.layer import ExpertLayer
 from moe_hub.models.pointwise import norm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 from moe_hub.models.coupling import HypergraphCoupling
 from moe_hub.models.layer import ExpertLayer
 

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, DynamicCache, GenerationMixin, Pr
 from transformers.cache_utils import Cache
 
 from moe_hub.architectures import ARCHITECTURES
+from moe_hub.config.model import ModelConfig
 from moe_hub.errors import ConfigError
-from moe_hub.model_config import ModelConfig
 from moe_hub.models.attention import Context
 from moe_hub.models.base import Layer, Record
 from moe_hub.models.configuration import MoeHubConfig

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_hub.architectures import coupling_rounds
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 from moe_hub.models import measures
 from moe_hub.models.attention import SAMPLE, Context, StackedAttention, attention
 from moe_hub.models.base import Layer, Record, Terms

@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from moe_hub.model_config import ModelConfig, OrthogonalConfig
+from moe_hub.config.model import ModelConfig, OrthogonalConfig
 from moe_hub.models import measures
 from moe_hub.models.attention import Context
 from moe_hub.models.base import Record, Terms

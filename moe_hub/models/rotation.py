@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_hub.architectures import butterfly_layers
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 from moe_hub.models.phases import phase_of_token
 
 __all__ = ["ROTATIONS", "Rotation", "build_rotation", "phase_of_token"]

@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from moe_hub.model_config import GhostConfig
+from moe_hub.config.model import GhostConfig
 from moe_hub.models.measures import effective_rank
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_hub.architectures import swiglu_width
-from moe_hub.model_config import ModelConfig
+from moe_hub.config.model import ModelConfig
 from moe_hub.models import measures
 from moe_hub.models.attention import SAMPLE, Context, StackedAttention, attention, compute_dtype
 from moe_hub.models.base import Layer, Record, Terms

@@ -21,7 +21,7 @@ import orjson
 import yaml
 
 from moe_hub.config import Config, to_yaml, validate
-from moe_hub.config_text import parse_yaml
+from moe_hub.config.text import parse_yaml
 from moe_hub.errors import RunError
 from moe_hub.runs.control import CONTROL_FOLDER
 from moe_hub.runs.files import open_regular, read_regular, replace_file
@@ -158,13 +158,14 @@ class RunStore:
 
     def create(self, config: Config, state: str = "starting") -> RunDirectory:
         """Makes the directory of a new run; raises `RunError`."""
-        folder = None
+        unfinished = None
         try:
-            folder = self._make_folder(config.name)
-            _fill(folder, config, state)
+            folder, unfinished = self._make_folder(config.name)
+            _fill(unfinished, config, state)
+            unfinished.rename(folder)  # at once: nobody meets a run without its config
         except OSError as error:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)  # made a moment ago, and no run yet
+            if unfinished is not None:
+                shutil.rmtree(unfinished, ignore_errors=True)  # made a moment ago, and no run yet
             raise RunError(
                 f"runs folder {self.runs_dir}: a run cannot be made there: {error.strerror or error}; "
                 "make room there, or choose another folder with --runs-dir"
@@ -185,7 +186,7 @@ class RunStore:
         return RunDirectory(folder)
 
     def ids(self) -> tuple[str, ...]:
-        """Names of the folders that may be runs, newest first."""
+        """Names of the folders that may be runs, newest first; runs that are being made have a hidden name."""
         try:
             names = [entry.name for entry in os.scandir(self.runs_dir) if entry.is_dir(follow_symlinks=False)]
         except OSError:
@@ -250,15 +251,17 @@ class RunStore:
         except OSError as error:
             raise RunError(f"run {source.name} cannot be moved: {error.strerror or error}") from None
 
-    def _make_folder(self, name: str) -> Path:
+    def _make_folder(self, name: str) -> tuple[Path, Path]:
+        """A free place for a run, and the hidden folder beside it in which the run is made."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         for _ in range(100):
-            folder = self.runs_dir / new_run_id(name)
-            if (self.runs_dir / TRASH_FOLDER / folder.name).exists():
+            run_id = new_run_id(name)
+            folder, unfinished = self.runs_dir / run_id, self.runs_dir / f".new-{run_id}"
+            if folder.exists() or (self.runs_dir / TRASH_FOLDER / run_id).exists():
                 continue
             with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-                return folder
+                unfinished.mkdir()
+                return folder, unfinished
         raise RunError(f"runs folder {self.runs_dir}: no free run id found")
 
     def _note(self, run_id: str, **values: Any) -> None:
@@ -328,4 +331,4 @@ def _fill(folder: Path, config: Config, state: str) -> None:
     (folder / CHECKPOINT_FOLDER).mkdir()
     (folder / LOG_FILE).touch()
     write_status(folder, Status(state=state, max_steps=config.train.max_steps, heartbeat=time.time()))
-    replace_file(folder / CONFIG_FILE, to_yaml(config).encode())  # last: a folder is a run once it has one
+    replace_file(folder / CONFIG_FILE, to_yaml(config).encode())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_hub.config import Config, preset_names, resolve, to_yaml
-from moe_hub.config_reference import help_lines
+from moe_hub.config.reference import help_lines
 from moe_hub.errors import ConfigError, MoeHubError
 from moe_hub.runs.fork import fork
 from moe_hub.runs.store import RunDirectory, RunStore

@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config import Config, field_paths, flatten
-from moe_hub.config_messages import allowed
-from moe_hub.schema import without_none
+from moe_hub.config.messages import allowed
+from moe_hub.config.schema import without_none
 
 Kind = Literal["choice", "switch", "integer", "number", "text", "integers"]
 

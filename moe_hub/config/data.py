@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from moe_hub.schema import Section, option
+from moe_hub.config.schema import Section, option
 
 
 class DataConfig(Section):

@@ -17,18 +17,18 @@ from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from moe_hub.architectures import ARCHITECTURES
-from moe_hub.config_messages import holds_text, problem_line
-from moe_hub.config_text import dump_yaml, merge, parse_value, read_config_file, split_override
-from moe_hub.config_text import flatten as flatten
-from moe_hub.config_text import nest as nest
-from moe_hub.data_config import DataConfig as DataConfig
-from moe_hub.data_config import MixturePart as MixturePart
-from moe_hub.data_config import parse_mixture as parse_mixture
+from moe_hub.config.data import DataConfig as DataConfig
+from moe_hub.config.data import MixturePart as MixturePart
+from moe_hub.config.data import parse_mixture as parse_mixture
+from moe_hub.config.messages import holds_text, problem_line
+from moe_hub.config.model import CouplingConfig as CouplingConfig
+from moe_hub.config.model import ModelConfig as ModelConfig
+from moe_hub.config.schema import Section, did_you_mean, option
+from moe_hub.config.text import dump_yaml, merge, parse_value, read_config_file, split_override
+from moe_hub.config.text import flatten as flatten
+from moe_hub.config.text import nest as nest
+from moe_hub.config.train import TrainConfig as TrainConfig
 from moe_hub.errors import ConfigError
-from moe_hub.model_config import CouplingConfig as CouplingConfig
-from moe_hub.model_config import ModelConfig as ModelConfig
-from moe_hub.schema import Section, did_you_mean, option
-from moe_hub.train_config import TrainConfig as TrainConfig
 
 SCHEMA_VERSION = 1
 # From each older version of the schema to the next: nested values in, nested values out.
@@ -88,8 +88,9 @@ class Resolved:
 
 def preset_folder() -> Path:
     """The folder of the shipped presets: beside the package in a checkout, inside it in an installed wheel."""
-    inside = Path(__file__).resolve().parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).resolve().parent.parent / "configs"
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def preset_names() -> list[str]:

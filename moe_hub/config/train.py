@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from moe_hub.schema import Section, option
+from moe_hub.config.schema import Section, option
 
 
 class LossWeightsConfig(Section):

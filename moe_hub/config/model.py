@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import field_validator, model_validator
 
 from moe_hub.architectures import ARCHITECTURES
-from moe_hub.schema import Section, did_you_mean, option
+from moe_hub.config.schema import Section, did_you_mean, option
 
 
 class CouplingConfig(Section):

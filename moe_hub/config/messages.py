@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from moe_hub.schema import did_you_mean, without_none
+from moe_hub.config.schema import did_you_mean, without_none
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80

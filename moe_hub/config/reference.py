@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from moe_hub.config import field_paths
-from moe_hub.config_messages import allowed
+from moe_hub.config.messages import allowed
 
 
 def help_lines() -> str:
@@ -20,7 +20,7 @@ def markdown() -> str:
     parts = [
         "# Config reference",
         "",
-        "Every key of the config, from the schema in `moe_hub/config.py` and its sections. A key is set with",
+        "Every key of the config, from the schema in `moe_hub/config/` and its sections. A key is set with",
         "`--set key=value`, in a YAML file by its nesting, or in the page's form. Written by `make fix`; a test holds",
         "it to the schema.",
         "",
