@@ -151,7 +151,8 @@ def problem(code: int, message: str) -> Response:
 
 
 def _with_headers(response: Response, gate: Gate) -> Response:
-    response.headers.setdefault("Content-Security-Policy", gate.policy())
+    if response.mimetype != "application/json":  # no document: a browser shows it as text, and nosniff keeps it so
+        response.headers.setdefault("Content-Security-Policy", gate.policy())
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"

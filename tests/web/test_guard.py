@@ -126,6 +126,18 @@ def test_headers_keep_scripts_and_frames_of_others_out(page: Any) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_the_policy_comes_with_all_but_json(page: Any, finished_run: Any) -> None:
+    """A poll each second carries no policy that only documents and scripts obey; whatever may be shown as one does."""
+    for path in ("/", "/assets/core.js", f"/api/runs/{finished_run.run_id}/config.yaml", "/api/nothing-here"):
+        assert "default-src 'none'" in page.client.get(path).headers["Content-Security-Policy"], path
+    report = page.client.get(f"/api/runs/{finished_run.run_id}/report.html").headers
+    assert "default-src 'none'" in report["Content-Security-Policy"]
+    answer = page.client.get("/api/live")
+    assert answer.mimetype == "application/json"
+    assert "Content-Security-Policy" not in answer.headers
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_two_dashboards_live_on_one_host(tmp_path: Path) -> None:
     host = flask.Flask("host")
     for name in ("one", "two"):
