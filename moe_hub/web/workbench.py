@@ -9,11 +9,11 @@ from moe_hub.errors import RunError
 from moe_hub.runs.store import RunStore
 from moe_hub.web.drawings import Drawings
 from moe_hub.web.histories import Histories
-from moe_hub.web.jobs import Jobs
-from moe_hub.web.presets import PresetStore
 from moe_hub.web.run_index import RunIndex
-from moe_hub.web.stops import Stops
 from moe_hub.web.uploads import Uploads
+from moe_hub.workbench.jobs import Jobs
+from moe_hub.workbench.presets import PresetStore
+from moe_hub.workbench.stops import Stops
 
 UPLOADS = "uploads"
 JOB_FOLDER = ".background/jobs"

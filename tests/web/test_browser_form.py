@@ -8,8 +8,8 @@ import pytest
 from browser import Site, Watched, until
 
 from moe_hub.config import load_config
-from moe_hub.web.fields import form_fields
 from moe_hub.web.ids import field_id
+from moe_hub.workbench.fields import form_fields
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(200)]
 

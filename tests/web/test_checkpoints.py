@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from moe_hub.errors import RunError
 from moe_hub.runs.store import RunDirectory
-from moe_hub.web.checkpoints import compare, find_checkpoint, weight_distances
+from moe_hub.workbench.checkpoints import compare, find_checkpoint, weight_distances
 
 
 def write_checkpoint(run: RunDirectory, step: int, scale: float = 1.0, best: int | None = None) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from conftest import wait_for
 
 from moe_hub.errors import RunError
-from moe_hub.web.jobs import Jobs
+from moe_hub.workbench.jobs import Jobs
 
 SLOW = "import time, sys\nfor n in range(1000):\n    print(n, flush=True)\n    time.sleep(0.02)\n"
 DEAF = (
@@ -30,7 +30,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
     }.items():
         (tmp_path / f"job_{name}.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("moe_hub.web.jobs.PATIENCE_S", 0.3)
+    monkeypatch.setattr("moe_hub.workbench.jobs.PATIENCE_S", 0.3)
     jobs = Jobs(tmp_path / "data" / ".background" / "jobs")
     yield jobs
     jobs.stop_all()

@@ -16,10 +16,10 @@ from moe_hub.config import Config, load_config
 from moe_hub.errors import ConfigError, RunError
 from moe_hub.runs.status import read_status
 from moe_hub.runs.store import RunStore
-from moe_hub.web.assessment import shipped_values
-from moe_hub.web.callbacks import launching
-from moe_hub.web.fields import to_raw
-from moe_hub.web.presets import PresetStore
+from moe_hub.workbench import starting
+from moe_hub.workbench.assessment import shipped_values
+from moe_hub.workbench.fields import to_raw
+from moe_hub.workbench.presets import PresetStore
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def flags(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         launch.start(run.path, command=[sys.executable, str(FAKE_TRAINER), str(run.path.resolve()), *chosen])
         return run.run_id
 
-    monkeypatch.setattr(launching.launch, "launch_run", launch_fake)
+    monkeypatch.setattr(starting.launch, "launch_run", launch_fake)
     return chosen
 
 
 def test_it_reports_the_run_and_returns_after_the_first_step(page: Any, flags: list[str]) -> None:
     flags += ["--steps", "100000", "--delay", "0.01"]
     reports: list[dict[str, Any]] = []
-    message = launching.start_and_report(page.runs_dir, load_config(preset="geometric_lambda"), reports.append)
+    message = starting.start_and_report(page.runs_dir, load_config(preset="geometric_lambda"), reports.append)
     assert message == ""
     run = page.store.open(reports[0]["run_id"])
     status = read_status(run.path)
@@ -55,7 +55,7 @@ def test_it_reports_the_run_and_returns_after_the_first_step(page: Any, flags: l
 def test_a_failure_before_the_first_step_is_the_message(page: Any, flags: list[str]) -> None:
     flags += ["--no-such-flag"]
     message = wait_for(
-        lambda: launching.start_and_report(
+        lambda: starting.start_and_report(
             page.runs_dir, load_config(preset="geometric_lambda"), lambda _: None, timeout_s=0.5
         )
     )
@@ -68,24 +68,24 @@ def test_a_trainer_that_makes_no_step_is_said(page: Any, monkeypatch: pytest.Mon
         launch.start(run.path, command=["sleep", "3"])
         return run.run_id
 
-    monkeypatch.setattr(launching.launch, "launch_run", launch_sleeper)
+    monkeypatch.setattr(starting.launch, "launch_run", launch_sleeper)
     config = load_config(preset="geometric_lambda")
-    message = launching.start_and_report(page.runs_dir, config, lambda _: None, timeout_s=0.4)
+    message = starting.start_and_report(page.runs_dir, config, lambda _: None, timeout_s=0.4)
     assert "no step" in message
 
 
 def test_a_crowd_of_starting_runs_is_refused(page: Any) -> None:
     config = load_config(preset="geometric_lambda")
-    for _ in range(launching.MOST_STARTING):
+    for _ in range(starting.MOST_STARTING):
         page.store.create(config)
     with pytest.raises(RunError, match="starting already"):
-        launching.start_and_report(page.runs_dir, config, lambda _: None)
-    assert len(page.store.ids()) == launching.MOST_STARTING
+        starting.start_and_report(page.runs_dir, config, lambda _: None)
+    assert len(page.store.ids()) == starting.MOST_STARTING
 
 
 def test_the_form_is_checked_again_on_the_server(page: Any) -> None:
     presets = PresetStore(page.data_dir)
     raw = to_raw(shipped_values("geometric_lambda"))
-    assert launching.form_config(presets, "geometric_lambda", raw) == load_config(preset="geometric_lambda")
+    assert starting.form_config(presets, "geometric_lambda", raw) == load_config(preset="geometric_lambda")
     with pytest.raises(ConfigError, match="1 to 64"):
-        launching.form_config(presets, "geometric_lambda", {**raw, "model.num_experts": "0"})
+        starting.form_config(presets, "geometric_lambda", {**raw, "model.num_experts": "0"})

@@ -12,7 +12,7 @@ import pytest
 from conftest import wait_for, write_run
 
 from moe_hub.runs.store import RunDirectory
-from moe_hub.web.run_status import advice_for
+from moe_hub.workbench.outlook import advice_for
 
 
 def ask(page: Any, **query: Any) -> Any:

@@ -8,8 +8,8 @@ import pytest
 
 from moe_hub.config import load_config, preset_names
 from moe_hub.runs.store import RunDirectory
-from moe_hub.web.assessment import shipped_values
-from moe_hub.web.fields import to_raw
+from moe_hub.workbench.assessment import shipped_values
+from moe_hub.workbench.fields import to_raw
 
 RAW = to_raw(shipped_values("basic_comparison"))
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from moe_hub.errors import ConfigError
-from moe_hub.web import background
 from moe_hub.web.__main__ import build, build_parser, main
 from moe_hub.web.app import assets_folder
+from moe_hub.workbench.private_folder import private_folder
 
 TOKEN = "a-long-enough-token"
 
@@ -88,17 +88,17 @@ def test_guessing_is_slowed_down(open_site: Any) -> None:
 
 
 def test_the_job_folder_is_private(tmp_path: Path) -> None:
-    folder = background.private_folder(tmp_path / "data" / ".background")
+    folder = private_folder(tmp_path / "data" / ".background")
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o755)
-    assert background.private_folder(folder).stat().st_mode & 0o777 == 0o700
+    assert private_folder(folder).stat().st_mode & 0o777 == 0o700
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(ConfigError, match="folder of this user"):
-        background.private_folder(tmp_path / "link")
+        private_folder(tmp_path / "link")
     if os.getuid() == 0:
         os.chown(folder, 12345, 12345)
         with pytest.raises(ConfigError, match="folder of this user"):
-            background.private_folder(folder)
+            private_folder(folder)
 
 
 @pytest.mark.parametrize("vendor", [assets_folder() / "vendor", Path(__file__).parent / "vendor"])

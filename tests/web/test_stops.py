@@ -8,7 +8,7 @@ from typing import Any
 from conftest import wait_for
 
 from moe_hub.runs.store import RunDirectory
-from moe_hub.web.stops import Stops
+from moe_hub.workbench.stops import Stops
 
 
 def test_an_obedient_trainer_stops_at_the_request(page: Any, start_fake: Callable[..., RunDirectory]) -> None:

@@ -9,9 +9,7 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_up
 
 from moe_hub.errors import ConfigError
 from moe_hub.web import ids
-from moe_hub.web.assessment import assess, is_hidden
-from moe_hub.web.fields import form_fields, to_raw
-from moe_hub.web.panels.configuration import FIRST_PRESET, slider_fields, slider_id
+from moe_hub.web.panels.configuration import slider_fields, slider_id
 from moe_hub.web.panels.readout import (
     describe_count,
     describe_difference,
@@ -20,6 +18,9 @@ from moe_hub.web.panels.readout import (
     shell_command,
 )
 from moe_hub.web.workbench import Workbench
+from moe_hub.workbench.assessment import assess, is_hidden
+from moe_hub.workbench.fields import form_fields, to_raw
+from moe_hub.workbench.presets import FIRST_PRESET
 
 
 def field_values(kind: type[Input] | type[State]) -> dict[str, Any]:

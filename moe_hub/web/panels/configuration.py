@@ -11,19 +11,19 @@ from dash import html
 
 from moe_hub.config import Config, preset_names
 from moe_hub.web import ids
-from moe_hub.web.assessment import Assessment, assess, hidden_parts, is_hidden, shipped_values
 from moe_hub.web.devices import devices
-from moe_hub.web.fields import FormField, form_fields, to_raw
 from moe_hub.web.panels.readout import (
     describe_count,
     describe_problems,
     describe_shortly,
-    preset_label,
     shell_command,
 )
 from moe_hub.web.workbench import Workbench
+from moe_hub.workbench.assessment import Assessment, assess, hidden_parts, is_hidden, shipped_values
+from moe_hub.workbench.fields import FormField, form_fields, to_raw
+from moe_hub.workbench.presets import FIRST_PRESET
+from moe_hub.workbench.readout import preset_label
 
-FIRST_PRESET = "geometric_lambda"
 WIDEST_SLIDER = 130  # a slider over more values than its pixels cannot be set
 ESSENTIAL = ("name", "model.architecture", "train.mode")
 SECTION_TITLES = {"": "Run", "model": "Model", "train": "Training", "data": "Data"}

@@ -9,19 +9,10 @@ from dash import html
 
 from moe_hub.config import preset_names
 from moe_hub.web import ids
-from moe_hub.web.assessment import (
-    BYTES_PER_SAVED_PARAMETER,
-    BYTES_PER_TRAINED_PARAMETER,
-    Assessment,
-    command,
-)
-from moe_hub.web.fields import form_fields
 from moe_hub.web.workbench import Workbench
-
-
-def preset_label(name: str) -> str:
-    """The name of a preset as a title."""
-    return name.replace("_", " ").title()
+from moe_hub.workbench.assessment import Assessment, command
+from moe_hub.workbench.fields import form_fields
+from moe_hub.workbench.readout import facts_of, preset_label
 
 
 def shell_command(workbench: Workbench, preset: str | None, result: Assessment) -> str:
@@ -52,7 +43,7 @@ def describe_count(result: Assessment) -> Any:
         ),
         _parts_bar(count.parts, count.total),
         html.Dl(
-            [html.Div([html.Dt(name), html.Dd(value)]) for name, value in _facts(result)],
+            [html.Div([html.Dt(name), html.Dd(value)]) for name, value in facts_of(result)],
             className="facts",
             title=result.data_note,
         ),
@@ -76,31 +67,6 @@ def _parts_bar(parts: Mapping[str, int], total: int) -> Any:
             ),
         ]
     )  # fmt: skip
-
-
-def _facts(result: Assessment) -> list[tuple[str, str]]:
-    assert result.count is not None
-    assert result.config is not None
-    train = result.config.train
-    found = [
-        ("Memory", f"about {_size(result.count.total * BYTES_PER_TRAINED_PARAMETER)} + activations"),
-        ("Checkpoint", f"about {_size(result.count.total * BYTES_PER_SAVED_PARAMETER)}"),
-        ("Vocabulary", f"{result.vocab_size:,} tokens"),
-    ]
-    if result.tokens_per_epoch:
-        found.append(("Epoch", f"{'' if result.exact_tokens else 'about '}{result.tokens_per_epoch:,} tokens"))
-    if result.batches_per_epoch:
-        passes = train.max_steps * train.grad_accumulation / result.batches_per_epoch
-        found.append(("Steps", f"{train.max_steps:,} = {passes:.2g} epochs"))
-    return found
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def describe_problems(result: Assessment) -> Any:

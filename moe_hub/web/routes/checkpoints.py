@@ -11,16 +11,16 @@ from flask import Response
 from moe_hub import launch
 from moe_hub.errors import RunError
 from moe_hub.runs.fork import fork
-from moe_hub.web.checkpoints import (
+from moe_hub.web.routes.asked import json_answer, json_body, text_of, whole_of
+from moe_hub.web.workbench import Workbench
+from moe_hub.web.zip_stream import zip_stream
+from moe_hub.workbench.checkpoints import (
     compare,
     delete_checkpoint,
     files_to_download,
     find_checkpoint,
     list_checkpoints,
 )
-from moe_hub.web.routes.asked import json_answer, json_body, text_of, whole_of
-from moe_hub.web.workbench import Workbench
-from moe_hub.web.zip_stream import zip_stream
 
 
 def routes(workbench: Workbench) -> list[Any]:

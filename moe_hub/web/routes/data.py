@@ -7,14 +7,14 @@ from typing import Any
 import flask
 from flask import Response
 
-from moe_hub.config import Config, nest, validate
+from moe_hub.config import Config
 from moe_hub.data import cache
 from moe_hub.errors import DataError
-from moe_hub.web.data_preview import preview
-from moe_hub.web.fields import form_fields, to_values
 from moe_hub.web.routes.asked import json_answer, json_body, text_of, whole_of
 from moe_hub.web.uploads import MOST_BYTES, MOST_CHUNK
 from moe_hub.web.workbench import Workbench
+from moe_hub.workbench.data_choice import data_config, inspect_arguments
+from moe_hub.workbench.data_preview import preview
 
 
 def routes(workbench: Workbench) -> list[Any]:
@@ -48,7 +48,7 @@ def routes(workbench: Workbench) -> list[Any]:
     def inspect() -> Response:
         config = _config(json_body())
         offline = config.data.source != "hub"
-        job_id = workbench.jobs.start("moe_hub.data", _inspect_arguments(config), offline=offline)
+        job_id = workbench.jobs.start("moe_hub.data", inspect_arguments(config), offline=offline)
         return json_answer({"job": job_id})
 
     def change() -> Response:
@@ -88,28 +88,11 @@ def _cache() -> dict[str, Any]:
 
 
 def _config(body: dict[str, Any]) -> Config:
-    """A config with the data settings of the request; raises `ConfigError`."""
+    """A config with the data settings of the request; raises `MoeHubError`."""
     asked = body.get("data")
     if not isinstance(asked, dict):
         raise DataError("data must be an object of data settings")
-    known = {f"data.{name}": value for name, value in asked.items() if f"data.{name}" in form_fields()}
-    values = {path: value for path, value in to_values(known).items() if value not in (None, "")}
-    return validate(nest({**values, "train.lambda_cognitive.enabled": False}))
-
-
-def _inspect_arguments(config: Config) -> list[str]:
-    """The arguments of `python -m moe_hub.data inspect` for this data."""
-    data = config.data
-    if data.source not in ("file", "hub"):
-        raise DataError("choose a file or a Hub dataset to inspect")
-    source = data.path if data.source == "file" else f"hub:{data.name}"
-    defaults = Config().data
-    arguments = ["inspect", "--json"]
-    for name in type(data).model_fields:
-        value = getattr(data, name)
-        if name not in ("source", "path", "name") and value != getattr(defaults, name):
-            arguments += ["--set", f"data.{name}={value}"]
-    return [*arguments, "--", str(source)]
+    return data_config(asked)
 
 
 def _keys(body: dict[str, Any]) -> set[str] | None:

@@ -9,17 +9,14 @@ from typing import Any
 import flask
 from flask import Response
 
-from moe_hub.config import Config
-from moe_hub.data.lambda_source import HELD_OUT_SPLIT, LambdaSource
-from moe_hub.errors import DataError, MoeHubError, RunError
+from moe_hub.errors import DataError, MoeHubError
 from moe_hub.lambda_calculus.judge import judge
-from moe_hub.lambda_calculus.tasks import make_sample
-from moe_hub.web.checkpoints import find_checkpoint
 from moe_hub.web.routes.asked import json_answer, json_body, number_of, text_of, whole_of
 from moe_hub.web.workbench import Workbench
+from moe_hub.workbench.checkpoints import find_checkpoint
+from moe_hub.workbench.held_out import held_out_task
 
 LONGEST_PROMPT = 100_000
-MOST_TASKS = 100_000
 LONGEST_TERM = 2_000  # characters that the evaluator is asked about
 
 
@@ -68,15 +65,6 @@ def routes(workbench: Workbench) -> list[Any]:
         ("api/jobs/stop", stop, "POST"),
         ("api/judge", verdict, "POST"),
     ]
-
-
-def held_out_task(config: Config, number: int) -> dict[str, str]:
-    """Prompt and true answer of a held-out task of a run; raises `RunError` where it trained on something else."""
-    if config.data.source != "lambda":
-        raise RunError("this run did not train on lambda tasks alone; write a prompt of your own")
-    source = LambdaSource(config.data, config.model.max_seq_len)
-    sample = make_sample(source.settings, HELD_OUT_SPLIT, source.seed, number % MOST_TASKS)
-    return {"prompt": sample.prompt, "answer": sample.answer}
 
 
 def sampling(body: dict[str, Any]) -> list[str]:

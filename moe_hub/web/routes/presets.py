@@ -8,11 +8,11 @@ import flask
 
 from moe_hub.config import flatten, load_config, preset_names, to_yaml
 from moe_hub.errors import ConfigError
-from moe_hub.web.callbacks.launching import form_config
 from moe_hub.web.panels.configuration import preset_options
-from moe_hub.web.presets import MOST_BYTES, read_preset_text
 from moe_hub.web.routes.asked import download, json_answer, json_body, text_of
 from moe_hub.web.workbench import Workbench
+from moe_hub.workbench.presets import MOST_BYTES, read_preset_text
+from moe_hub.workbench.starting import form_config
 
 
 def routes(workbench: Workbench) -> list[Any]:

@@ -15,6 +15,7 @@ from moe_hub.errors import ConfigError
 from moe_hub.runs.files import replace_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+FIRST_PRESET = "geometric_lambda"  # what a form begins with
 MOST_BYTES = 1 << 18
 MOST_PRESETS = 500
 

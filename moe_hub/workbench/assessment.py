@@ -16,7 +16,7 @@ from moe_hub.architectures import ARCHITECTURES, ParameterCount, count_parameter
 from moe_hub.config import Config, flatten, load_config, nest, preset_names, problems
 from moe_hub.data import facts
 from moe_hub.errors import DataError, MoeHubError
-from moe_hub.web.fields import form_fields, to_values
+from moe_hub.workbench.fields import form_fields, to_values
 
 DEFAULT_RUNS_DIR = "runs"
 # Weights and gradient in float32 and the two moments of Adam: what a parameter costs while it trains, and on disk.

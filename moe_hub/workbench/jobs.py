@@ -1,6 +1,7 @@
 """Work that needs torch, in processes of its own: each can be stopped, and its memory comes back when it ends.
 
-A job is a child of the server and ends with it. Its output goes to a file, from which pages read what is new.
+A job is a child of the server (or of the menu in a terminal) and ends with it. Its output goes to a file, from which
+pages read what is new.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_hub.errors import RunError
-from moe_hub.web.background import private_folder
+from moe_hub.workbench.private_folder import private_folder
 
 MOST_AT_ONCE = 2
 LONGEST_S = 1800.0

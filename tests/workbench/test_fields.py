@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from moe_hub.config import Config, flatten, nest, preset_names
-from moe_hub.web.assessment import shipped_values
-from moe_hub.web.fields import form_fields, to_raw, to_values
+from moe_hub.workbench.assessment import shipped_values
+from moe_hub.workbench.fields import form_fields, to_raw, to_values
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -10,8 +10,8 @@ import pytest
 
 from moe_hub.architectures import ARCHITECTURES, count_parameters
 from moe_hub.config import load_config
-from moe_hub.web.assessment import SHOWN_WHEN, assess, command, hidden_parts, is_hidden, shipped_values
-from moe_hub.web.fields import form_fields, to_raw
+from moe_hub.workbench.assessment import SHOWN_WHEN, assess, command, hidden_parts, is_hidden, shipped_values
+from moe_hub.workbench.fields import form_fields, to_raw
 
 BASE = shipped_values("geometric_lambda")
 
