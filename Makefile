@@ -25,7 +25,7 @@ $(VENV)/.made:
 $(VENV)/.web-installed: $(VENV)/.made $(SOURCES)
 	@echo "Installing MoE Hub into $(VENV); the first time this takes a few minutes"
 	@$(PIP_INSTALL) torch
-	@$(PIP_INSTALL) --editable '.[web]'
+	@$(PIP_INSTALL) --editable '.[web,terminal]'
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.web-installed
