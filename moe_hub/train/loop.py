@@ -65,6 +65,7 @@ class Trainer:
         self.saved_step = state.step if state.step else -1
         self._last_task = 0.0
         self._evaluated = (-1, math.inf)  # step and held-out loss of the last evaluation on `eval_batches` batches
+        self._first_step = state.step
         # Logged with the first new step: a row for the old step would supersede what the earlier attempt logged there.
         self._events: dict[str, Any] = {"event/resume": 1} if state.step else {}
 
@@ -174,6 +175,13 @@ class Trainer:
     def _write(self, values: dict[str, Any]) -> None:
         self.record.row(self.state.step, self.state.tokens, loggable(values))
 
+    def _note(self, events: dict[str, Any]) -> None:
+        """Logs events at the step that is done; before this attempt's first step they wait for it."""
+        if self.state.step == self._first_step:
+            self._events.update(events)
+        else:
+            self._write(events)
+
     def _when_due(self) -> None:
         train, step = self.config.train, self.state.step
         last = step == self.total_steps
@@ -185,6 +193,8 @@ class Trainer:
         self.record.update(step=step)
 
     def _finish(self) -> None:
+        if self.saved_step == self.state.step:
+            return  # killed between the last checkpoint and the last word: nothing is left to do
         self.record.update(reason="evaluating", force=True)
         self.evaluate(self.config.train.eval_batches, quiet=True)  # comparable with the checkpoints before
         self.evaluate(None)
@@ -247,7 +257,7 @@ class Trainer:
 
     def _pause(self, reason: str) -> None:
         """Holds between two steps until resumed or stopped; a save that is asked for meanwhile is done."""
-        self._write({"event/pause": 1})
+        self._note({"event/pause": 1})
         self.record.update(state="paused", reason=reason)
         self.record.say(f"step {self.state.step}: {reason}")
         while self.controller.paused and not self.controller.stop_reason:
@@ -257,7 +267,7 @@ class Trainer:
             if self.controller.take_save():
                 self._save()
             self.record.update()
-        self._write({"event/resume": 1})
+        self._note({"event/resume": 1})
         self.record.update(state="running", reason="")
 
     def _save(self, reason: str = "") -> Path | None:
