@@ -55,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--token",
         default=os.environ.get(TOKEN_VARIABLE),
-        help=f"what visitors must enter; needed with a host that is not this machine (also: {TOKEN_VARIABLE})",
+        help=f"what visitors must enter; needed with a host that is not this machine (also, and unseen by other users "
+        f"of this machine: {TOKEN_VARIABLE})",
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     return parser
@@ -83,12 +84,8 @@ def serve(options: argparse.Namespace) -> None:
             f"--host {options.host} is open to other machines, so --token is needed: for example "
             f"--token {secrets.token_urlsafe(18)}"
         )
-    if options.token and len(options.token) < SHORTEST_TOKEN:
-        raise ConfigError(f"--token must have at least {SHORTEST_TOKEN} characters")
     give_memory_back()
     listener = listen(options.host, options.port)
-    # The token cache of this server, and of the trainers that it starts, lies in its data folder.
-    os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
     signal.signal(signal.SIGTERM, _quit)
     import waitress
 
@@ -102,20 +99,25 @@ def serve(options: argparse.Namespace) -> None:
         threading.Timer(0.5, webbrowser.open, [address + app.config.requests_pathname_prefix]).start()
     waitress.serve(
         app.server, sockets=[listener], threads=THREADS, max_request_body_size=MOST_UPLOAD_BODY, ident="moe-hub",
-        clear_untrusted_proxy_headers=True,
+        clear_untrusted_proxy_headers=False,  # the gate refuses those of strangers; nothing trusts them
     )  # fmt: skip
 
 
 def build(options: argparse.Namespace) -> Any:
     """The app of these flags, with the sign-in page where there is a token."""
+    from moe_hub.web import background
     from moe_hub.web.app import create_dashboard
     from moe_hub.web.sign_in import SignIn
 
+    # The token cache of this server, and of the trainers that it starts, lies in its data folder.
+    os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
     if not options.token:
         return create_dashboard(
             url_base_path=options.url_base_path, runs_dir=options.runs_dir, data_dir=options.data_dir
         )
-    sign_in = SignIn(options.token, options.url_base_path)
+    if len(options.token) < SHORTEST_TOKEN:
+        raise ConfigError(f"--token must have at least {SHORTEST_TOKEN} characters")
+    sign_in = SignIn(options.token, options.url_base_path, options.data_dir / background.FOLDER / "sign-in")
     return create_dashboard(
         sign_in.server,
         url_base_path=options.url_base_path,
@@ -123,6 +125,7 @@ def build(options: argparse.Namespace) -> Any:
         data_dir=options.data_dir,
         authorize=sign_in.knows,
         refuse=sign_in.refuse,
+        sign_out_path=sign_in.out_path,
     )
 
 

@@ -36,33 +36,36 @@ def create_dashboard(
     data_dir: str | os.PathLike[str] = DEFAULT_DATA_DIR,
     authorize: Callable[[Request], bool] | None = None,
     refuse: Callable[[Request], Response] | None = None,
+    sign_out_path: str = "",
 ) -> dash.Dash:
     """The dashboard as a Dash app, on its own server or mounted on `server` under `url_base_path`.
 
     Mounted, it adds routes under the prefix and leaves every other route alone; mount it before the host answers its
     first request. `authorize(request)` is asked on every request under the prefix; without it, only visitors that
-    address this machine by a loopback name are answered. `refuse` makes the answer to those it turns away. Raises
-    `ConfigError` for a prefix that is none.
+    come from this machine and address it by a loopback name are answered. `refuse` makes the answer to those it turns
+    away. `sign_out_path` is a link in the header. Raises `ConfigError` for a prefix that is none.
     """
     prefix = _prefix(url_base_path)
     workbench = open_workbench(Path(runs_dir), Path(data_dir), prefix)
     flask_app = server if server is not None else Flask("moe_hub.web")
     before = set(flask_app.view_functions)
+    handlers = dict(flask_app.error_handler_spec[None][None])
     manager = background.manager(Path(data_dir))
     app = _mount(flask_app, prefix, manager)
-    app.layout = lambda: layout.page(workbench)  # anew for each page: presets come and go
+    app.layout = lambda: layout.page(workbench, sign_out_path)  # anew for each page: presets come and go
     register_callbacks(app, workbench, manager)
     register_routes(flask_app, workbench)
     gate = Gate(
         prefix=prefix,
         authorize=authorize,
-        any_host=authorize is not None,
         policy=_content_policy(app),
         compressor=Compressor(),
-        known_outputs=lambda: frozenset(app.callback_map),
+        callbacks=lambda: app.callback_map,
         refuse=refuse,
     )
     guard_views(flask_app, set(flask_app.view_functions) - before, gate)
+    # Dash registers handlers of its own exceptions on the whole host; the gate answers those.
+    flask_app.error_handler_spec[None][None] = handlers
     threading.Thread(target=_reconcile, args=[workbench.runs_dir], name="reconcile", daemon=True).start()
     return app
 

@@ -7,8 +7,8 @@ are. GET never changes state; what does is POST, with a JSON or binary body and 
 from __future__ import annotations
 
 import ipaddress
-import json
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
@@ -18,37 +18,43 @@ from urllib.parse import urlsplit
 import flask
 from dash.exceptions import DependencyException, InvalidResourceError, PreventUpdate
 from flask import Flask, Request, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from moe_hub.errors import MoeHubError
+from moe_hub.web.callback_requests import Registered, check_callback
 from moe_hub.web.compression import Compressor
 
 logger = logging.getLogger(__name__)
 
-MOST_CALLBACK_BYTES = 1 << 20
+MOST_JSON_BYTES = 1 << 20
+MOST_BINARY_BYTES = 16 << 20  # one chunk of an upload
 Authorize = Callable[[Request], bool]
+_FORWARDED_FOR = re.compile(r"""for\s*=\s*"?([^;,"]+)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Gate:
     """Rules of one mounted dashboard.
 
-    `any_host`: the Host header may be any name, because `authorize` knows the visitor; else loopback names only.
-    `refuse` answers a visitor that `authorize` turned away.
+    Without `authorize` only this machine is answered, by a loopback name. `refuse` answers a visitor that `authorize`
+    turned away. `callbacks` are the registered ones, by output.
     """
 
     prefix: str
     authorize: Authorize | None
-    any_host: bool
     policy: Callable[[], str]
     compressor: Compressor
-    known_outputs: Callable[[], frozenset[str]]
+    callbacks: Callable[[], Registered]
     refuse: Callable[[Request], Response] | None = None
 
 
 def guard_views(server: Flask, endpoints: Iterable[str], gate: Gate) -> None:
-    """Wraps the view functions of these endpoints."""
-    for endpoint in endpoints:
+    """Wraps the view functions of these endpoints; OPTIONS comes through the gate like every other method."""
+    guarded = set(endpoints)
+    for rule in server.url_map.iter_rules():
+        if rule.endpoint in guarded:
+            rule.provide_automatic_options = False  # type: ignore[attr-defined]  # else Flask answers without the view
+    for endpoint in guarded:
         server.view_functions[endpoint] = _guarded(server.view_functions[endpoint], gate)
 
 
@@ -56,22 +62,60 @@ def _guarded(view: Callable[..., Any], gate: Gate) -> Callable[..., Response]:
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> Response:
         refused = _refusal(flask.request, gate)
-        response = refused if refused is not None else _call(view, args, kwargs)
+        response = refused if refused is not None else _call(_checked(view, gate), args, kwargs)
         return _with_headers(gate.compressor.compress(flask.request, response), gate)
 
     return answer
 
 
 def _refusal(request: Request, gate: Gate) -> Response | None:
-    if not gate.any_host and not is_loopback_name(_host_name(request.host)):
-        return problem(403, f"host {request.host!r} is not this machine; open the page by 127.0.0.1 or localhost")
-    if not _same_origin(request):
+    """The answer to a visitor that is not let in; what `authorize` raises is the host's to answer."""
+    elsewhere = _not_from_here(request) if gate.authorize is None else ""
+    if elsewhere:
+        return problem(403, elsewhere)
+    if not same_origin(request):
         return problem(403, "this request comes from another site")
     if gate.authorize is not None and not gate.authorize(request):
         return gate.refuse(request) if gate.refuse is not None else problem(401, "you are not signed in")
-    if request.path == f"{gate.prefix}_dash-update-component":
-        return _callback_problem(request, gate.known_outputs())
     return None
+
+
+def _checked(view: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
+    """The view, behind the checks of method and body."""
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        request = flask.request
+        if request.method == "OPTIONS":
+            raise MethodNotAllowed(description="this page answers no OPTIONS")
+        binary = request.mimetype == "application/octet-stream"
+        # Also for a body without a length, which only some servers count.
+        request.max_content_length = MOST_BINARY_BYTES if binary else MOST_JSON_BYTES
+        if request.path == f"{gate.prefix}_dash-update-component":
+            check_callback(request, gate.callbacks())
+        return view(*args, **kwargs)
+
+    return checked
+
+
+def _not_from_here(request: Request) -> str:
+    """Why a request is not of this machine; empty where it is.
+
+    A browser cannot lie about Host, so that check stops DNS rebinding; another program can, so addresses are looked at
+    as well. A proxy on this machine says for whom it asks.
+    """
+    if not is_loopback_name(_host_name(request.host)):
+        return f"host {request.host!r} is not this machine; open the page by 127.0.0.1 or localhost"
+    visitors = [request.remote_addr or "", *_forwarded_for(request)]
+    if not all(visitor == "" or is_loopback_name(_host_name(visitor)) for visitor in visitors):
+        return "this page is open to its own machine only; to others it opens with a token"
+    return ""
+
+
+def _forwarded_for(request: Request) -> list[str]:
+    headers = request.headers
+    plain = ",".join([*headers.getlist("X-Forwarded-For"), *headers.getlist("X-Real-Ip")])
+    named = [each.strip() for text in headers.getlist("Forwarded") for each in _FORWARDED_FOR.findall(text)]
+    return [address.strip() for address in plain.split(",") if address.strip()] + named
 
 
 def is_loopback_name(name: str) -> bool:
@@ -79,52 +123,33 @@ def is_loopback_name(name: str) -> bool:
     if name == "localhost":
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _host_name(host: str) -> str:
-    return (urlsplit(f"//{host}").hostname or "") if host else ""
+    """The name without its port; empty for what is no host."""
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
-def _same_origin(request: Request) -> bool:
+def same_origin(request: Request) -> bool:
     """Origin, where the browser sends one, is this site; without one, it must not say that it is another."""
     origin = request.headers.get("Origin")
     if origin is not None:
+        scheme, _, site = origin.partition("://")
         # The scheme may differ behind a proxy that ends TLS.
-        return urlsplit(origin).netloc == request.host
+        return scheme in ("http", "https") and site != "" and site == request.host
     site = request.headers.get("Sec-Fetch-Site", "none")
     navigates = request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
     return site in ("same-origin", "none") or navigates
-
-
-def _callback_problem(request: Request, known_outputs: frozenset[str]) -> Response | None:
-    """What Dash would answer with a traceback for is refused here (dash 4.4 answers 500 to `[]`, `{}` and the like)."""
-    if request.method != "POST":
-        return problem(405, "callbacks are POST")
-    if request.mimetype != "application/json":
-        return problem(415, "a callback's body is application/json")
-    if (request.content_length or 0) > MOST_CALLBACK_BYTES:
-        return problem(413, f"a callback's body has at most {MOST_CALLBACK_BYTES} bytes")
-    try:
-        body = json.loads(request.get_data(cache=True))
-    except ValueError:
-        return problem(400, "the body is not JSON")
-    if not _well_formed(body):
-        return problem(400, "the body is not a callback request")
-    if body["output"] not in known_outputs:
-        return problem(404, "there is no such callback")
-    return None
-
-
-def _well_formed(body: Any) -> bool:
-    if not isinstance(body, dict) or not isinstance(body.get("output"), str):
-        return False
-    if not isinstance(body.get("outputs"), dict | list) or not isinstance(body.get("changedPropIds", []), list):
-        return False
-    entries = [body.get("inputs", []), body.get("state", [])]
-    return all(isinstance(part, list) and all(isinstance(item, dict | list) for item in part) for part in entries)
 
 
 def _call(view: Callable[..., Any], args: Any, kwargs: Any) -> Response:

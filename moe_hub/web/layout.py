@@ -13,12 +13,12 @@ from moe_hub.web.workbench import Workbench
 TICK_MS = 1000
 
 
-def page(workbench: Workbench) -> Any:
-    """The whole layout."""
+def page(workbench: Workbench, sign_out_path: str = "") -> Any:
+    """The whole layout; with a path, the header links to it for signing out."""
     return html.Div(
         [
             html.A("Skip to the figure", href="#centre", className="skip-link"),
-            header.panel(),
+            header.panel(sign_out_path),
             html.Div(
                 [
                     html.Aside(configuration.panel(workbench), className="contents", **{"aria-label": "Configuration"}),

@@ -51,7 +51,9 @@ def test_a_link_from_another_site_opens_the_page(page: Any) -> None:
         ("null", 400),
         ("{", 400),
         ('{"output": 5, "outputs": []}', 400),
-        ('{"output": "x.y", "outputs": [], "inputs": "a"}', 400),
+        ('{"output": "control-message.children", "outputs": [], "inputs": "a"}', 400),
+        ("[" * 100_000, 400),
+        ('{"output": "ticked.data", "outputs": {}, "inputs": []}', 404),
         ('{"output": "no.such", "outputs": [], "inputs": []}', 404),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,9 @@ def test_too_many_at_once_are_refused_and_unknown_ones_named(jobs: Jobs) -> None
     jobs.start("job_echo", [])
     with pytest.raises(RunError, match="not known"):
         jobs.read("0" * 16, 0)
+    for job_id in ("../../etc", "", "..", "0" * 15 + "/", "\0" * 16):
+        with pytest.raises(RunError, match="not known"):
+            jobs.read(job_id, 0)
 
 
 def test_all_end_with_the_server_and_their_folder_is_private(jobs: Jobs) -> None:
@@ -90,3 +95,43 @@ def test_all_end_with_the_server_and_their_folder_is_private(jobs: Jobs) -> None
     assert jobs.folder.stat().st_mode & 0o777 == 0o700
     jobs.stop_all()
     wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_another_worker_reads_stops_and_counts_it(jobs: Jobs) -> None:
+    other = Jobs(jobs.folder)
+    job_id = jobs.start("job_slow", [])
+    text = wait_for(lambda: other.read(job_id, 0)["text"])
+    assert text.startswith("0\n")
+    jobs.start("job_slow", [])
+    with pytest.raises(RunError, match="stop one"):
+        other.start("job_echo", [])
+    other.stop(job_id)
+    assert read_all(jobs, job_id)["state"] == "stopped"
+    broken = other.start("job_broken", [])
+    assert read_all(jobs, broken)["error"] == "no such checkpoint"
+
+
+def test_jobs_of_a_server_that_was_killed_end_when_the_next_is_asked(jobs: Jobs, tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(
+        "import os, sys, time\nfrom pathlib import Path\nfrom moe_hub.workbench.jobs import Jobs\n"
+        "print(Jobs(Path(sys.argv[1])).start('job_deaf', []), flush=True)\ntime.sleep(60)\n"
+    )
+    server = subprocess.Popen([sys.executable, str(script), str(jobs.folder)], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    job_id = server.stdout.readline().strip()
+    wait_for(lambda: jobs.read(job_id, 0)["text"])
+    process = psutil.Process(jobs._job(job_id).process.pid)
+    server.kill()
+    server.wait()
+    server.stdout.close()
+    assert process.is_running()
+    jobs.start("job_echo", [])
+    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    assert jobs.read(job_id, 0)["state"] == "stopped"
+
+
+def test_what_opens_the_page_stays_with_the_server(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOE_HUB_TOKEN", "the-secret-token")
+    (tmp_path / "job_env.py").write_text("import os; print(dict(os.environ))")
+    assert "the-secret-token" not in read_all(jobs, jobs.start("job_env", []))["text"]

@@ -11,8 +11,8 @@ from moe_hub import __version__
 THEMES = (("light", "Light", "sun"), ("system", "System", "circle-half"), ("dark", "Dark", "moon"))
 
 
-def panel() -> Any:
-    """The header."""
+def panel(sign_out_path: str = "") -> Any:
+    """The header; with a path, it has a link for signing out."""
     return html.Header(
         [
             html.Div(
@@ -20,6 +20,7 @@ def panel() -> Any:
             ),
             html.Span(f"v{__version__}", className="version"),
             html.Span(id="connection", className="connection", role="status"),
+            *([html.A("Sign out", id="sign-out", href=sign_out_path)] if sign_out_path else []),
             html.Div(
                 [
                     html.Button(
