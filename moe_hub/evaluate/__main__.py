@@ -11,6 +11,8 @@ from typing import Any
 
 from moe_hub.errors import MoeHubError
 
+COMPARED = ("loss", "loss_minus_first", "perplexity", "bits_per_byte", "exact_match")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -19,8 +21,21 @@ def build_parser() -> argparse.ArgumentParser:
         description="Loss and perplexity on held-out data; for lambda-calculus tasks also what the model answers, "
         "judged by the evaluator, with Wilson 95 % intervals.",
     )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint folder: runs/RUN_ID/checkpoints/step_00000600")
+    parser.add_argument(
+        "checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="a checkpoint folder: runs/RUN_ID/checkpoints/step_00000600; several are compared on the same data",
+    )
     parser.add_argument("--data", default=None, help="lambda, or a data file; default: the data it was trained on")
+    parser.add_argument(
+        "--data-of",
+        type=Path,
+        default=None,
+        metavar="RUN",
+        help="the held-out data of another run or checkpoint; for several checkpoints the first one's by default",
+    )
     parser.add_argument(
         "--set",
         metavar="data.b=value",
@@ -41,27 +56,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.num < 1 or options.batch_size < 1:
         parser.error("--num and --batch-size must be at least 1")
-    from moe_hub.evaluate.report import evaluate_checkpoint
-
-    def progress(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
+    several = len(options.checkpoints) > 1 or options.data_of is not None
     try:
-        found = evaluate_checkpoint(
-            options.checkpoint,
-            options.data,
-            options.overrides,
-            num_tasks=options.num,
-            batch_size=options.batch_size,
-            progress=progress,
-        )
+        print(_comparison(options) if several else _report(options))
     except MoeHubError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    progress("")
-    print(json.dumps(found, indent=2) if options.json else table(found))
     return 0
+
+
+def progress(text: str) -> None:
+    """Says what is being done on a terminal, on one line that the next replaces."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _comparison(options: argparse.Namespace) -> str:
+    from moe_hub.evaluate.data_of import config_of_data, described
+    from moe_hub.evaluate.same_data import compare_on, summary
+
+    reference = config_of_data(options.data_of or options.checkpoints[0], options.data, options.overrides)
+    results = summary(list(compare_on(options.checkpoints, reference, progress=progress)))
+    progress("")
+    if options.json:
+        return json.dumps({"data": described(reference), "checkpoints": results})
+    return comparison_table(described(reference), results)
+
+
+def _report(options: argparse.Namespace) -> str:
+    from moe_hub.evaluate.report import evaluate_checkpoint
+
+    found = evaluate_checkpoint(
+        options.checkpoints[0],
+        options.data,
+        options.overrides,
+        num_tasks=options.num,
+        batch_size=options.batch_size,
+        progress=progress,
+    )
+    progress("")
+    return json.dumps(found, indent=2) if options.json else table(found)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -76,6 +110,21 @@ def table(found: dict[str, Any]) -> str:
         lines.append(name)
         lines += [_share(f"  {key}", count) for key, count in value.items()]
     return "\n".join(lines)
+
+
+def comparison_table(data: str, lines: Sequence[dict[str, Any]]) -> str:
+    """Checkpoints below each other; each number with its 95 % interval."""
+    shown = [f"data  {data}, {lines[0]['rows']:,} rows, {lines[0]['samples']:,} samples with an answer"]
+    if lines[0]["loss"] is None:
+        shown.append("loss and perplexity do not compare: the checkpoints have different tokens")
+    for line in lines:
+        shown += ["", f"checkpoint  {line['checkpoint']}", f"{'tokens':<24}{line['tokens']:,}"]
+        shown += [_interval(name, line[name]) for name in COMPARED if line.get(name)]
+    return "\n".join(shown)
+
+
+def _interval(name: str, value: Sequence[float]) -> str:
+    return f"{name:<24}{value[0]:.4f}  95 % [{value[1]:.4f}, {value[2]:.4f}]"
 
 
 def _share(name: str, count: dict[str, float]) -> str:

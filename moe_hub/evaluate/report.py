@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from moe_hub.checkpoint import RUN_CONFIG
-from moe_hub.config import Config, flatten, load_config, nest, parse_overrides, validate
+from moe_hub.config import Config
 from moe_hub.data.prepare import TrainingData, open_data
-from moe_hub.errors import ConfigError, RunError
+from moe_hub.errors import ConfigError
+from moe_hub.evaluate.data_of import SPLIT, config_of_data, described
 from moe_hub.evaluate.tasks import answer_tasks
 from moe_hub.inference import Loaded, load_checkpoint
 from moe_hub.lambda_calculus.tasks import Sample, TaskSettings, make_sample
 from moe_hub.train.evaluation import evaluate_exact_match, evaluate_loss
-
-SPLIT: Literal["test"] = "test"
 
 
 def evaluate_checkpoint(
@@ -34,7 +32,7 @@ def evaluate_checkpoint(
     `data` is `lambda`, a file, or None for what the checkpoint was trained on; `overrides` change `data.` keys.
     """
     loaded = load_checkpoint(folder)
-    config = _config(folder, data, overrides)
+    config = config_of_data(folder, data, overrides)
     progress("reading the data")
     opened = open_data(config)
     _require_same_tokens(loaded, opened, folder)
@@ -42,7 +40,7 @@ def evaluate_checkpoint(
     with torch.no_grad():
         found = evaluate_loss(loaded.model, opened.eval_batches(None))
         found |= evaluate_exact_match(loaded.model, opened.task_batches(None))
-    result: dict[str, Any] = {"checkpoint": str(folder), "data": _described(config)}
+    result: dict[str, Any] = {"checkpoint": str(folder), "data": described(config)}
     result |= {name.removeprefix("val/"): value for name, value in found.items()}
     if config.data.source == "lambda":
         samples = held_out_tasks(config, num_tasks)
@@ -75,22 +73,6 @@ def held_out_tasks(config: Config, count: int) -> list[Sample]:
     return list(found.values())
 
 
-def _config(folder: Path, data: str | None, overrides: Sequence[str]) -> Config:
-    file = folder / RUN_CONFIG
-    if not file.is_file():
-        raise RunError(f"checkpoint {folder} has no {RUN_CONFIG}, so its data is unknown; take one of a run")
-    values = flatten(load_config(path=file).model_dump(mode="json"))
-    if data == "lambda":
-        values |= {"data.source": "lambda"}
-    elif data is not None:
-        values |= {"data.source": "file", "data.path": data}
-    changed = flatten(parse_overrides(overrides))
-    wrong = [key for key in changed if not key.startswith("data.")]
-    if wrong:
-        raise ConfigError(f"--set {wrong[0]}: only data. keys can differ from the checkpoint's config")
-    return validate(nest(values | changed))
-
-
 def _require_same_tokens(loaded: Loaded, opened: TrainingData, folder: Path) -> None:
     """Another file can have other characters: their ids would mean other things to the model."""
     known = loaded.tokenizer.get_vocab()
@@ -102,11 +84,3 @@ def _require_same_tokens(loaded: Loaded, opened: TrainingData, folder: Path) -> 
             + (f", new are {extra}" if extra else "")
             + "; evaluate on data with the same tokenizer (data.tokenizer=bytes always fits itself)"
         )
-
-
-def _described(config: Config) -> str:
-    data = config.data
-    if data.source != "lambda":
-        return str(data.path or data.name or data.mixture)
-    levels = ", ".join(f"L{level}" for level in data.levels)
-    return f"lambda {levels}, {data.min_term_size} to {data.max_term_size} nodes, {data.layout}, split {SPLIT}"
