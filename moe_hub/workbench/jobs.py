@@ -93,6 +93,7 @@ class Job:
     process: Process
     server: Process
     begun: float
+    longest_s: float = LONGEST_S
 
     @property
     def code(self) -> int | None:
@@ -122,15 +123,16 @@ class Job:
     @property
     def overdue(self) -> bool:
         """Whether it has run too long, or its server is gone."""
-        return time.monotonic() - self.begun > LONGEST_S or self.server.ended()
+        return time.monotonic() - self.begun > self.longest_s or self.server.ended()
 
 
 class Jobs:
     """`start`, `read` and `stop` by id; those of this process are stopped when it ends."""
 
-    def __init__(self, folder: Path, most: int = MOST_AT_ONCE) -> None:
+    def __init__(self, folder: Path, most: int = MOST_AT_ONCE, longest_s: float = LONGEST_S) -> None:
         self.folder = folder
         self.most = most
+        self.longest_s = longest_s
         self._own: dict[str, Job] = {}
         atexit.register(self.stop_all)
 
@@ -181,6 +183,12 @@ class Jobs:
             job.process.signal(signal.SIGKILL)
             shutil.rmtree(job.folder, ignore_errors=True)
 
+    def end_left_behind(self) -> None:
+        """Ends at once the jobs whose process, a server or a menu, was killed."""
+        for job in self._all():
+            if job.server.ended():
+                job.process.signal(signal.SIGKILL)
+
     def _job(self, job_id: str) -> Job:
         job = _read_job(self.folder / job_id) if _ID.fullmatch(job_id) else None
         if job is None:
@@ -205,7 +213,7 @@ class Jobs:
             opened = subprocess.Popen(
                 command, stdin=given, stdout=out, stderr=errors, start_new_session=True, env=_environment(offline)
             )
-        job = Job(folder, Process.of(opened.pid), Process.of(os.getpid()), time.monotonic())
+        job = Job(folder, Process.of(opened.pid), Process.of(os.getpid()), time.monotonic(), self.longest_s)
         threading.Thread(target=_note_end, args=[opened, folder], name=f"job {job_id}", daemon=True).start()
         replace_file(folder / "job.json", orjson.dumps(_values(job)), sync=False)
         self._own[job_id] = job
@@ -231,14 +239,16 @@ class Jobs:
 
 def _values(job: Job) -> dict[str, Any]:
     """What job.json holds."""
-    return {"process": vars(job.process), "server": vars(job.server), "begun": job.begun}
+    return {
+        "process": vars(job.process), "server": vars(job.server), "begun": job.begun, "longest_s": job.longest_s,
+    }  # fmt: skip
 
 
 def _read_job(folder: Path) -> Job | None:
     try:
         values = orjson.loads(read_regular(folder / "job.json"))
         process, server = Process(**values["process"]), Process(**values["server"])
-        return Job(folder, process, server, float(values["begun"]))
+        return Job(folder, process, server, float(values["begun"]), float(values.get("longest_s", LONGEST_S)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
