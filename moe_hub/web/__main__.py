@@ -51,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8050, help="port to listen on (default 8050)")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default runs)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of uploads and presets")
+    parser.add_argument(
+        "--read-dir", type=Path, action="append", default=[], help="another folder whose files the page may train on"
+    )
     parser.add_argument("--url-base-path", default="/", help="path that the page lies under, such as /moe/")
     parser.add_argument(
         "--token",
@@ -111,18 +114,18 @@ def build(options: argparse.Namespace) -> Any:
 
     # The token cache of this server, and of the trainers that it starts, lies in its data folder.
     os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
+    folders = {
+        "url_base_path": options.url_base_path, "runs_dir": options.runs_dir, "data_dir": options.data_dir,
+        "read_dirs": options.read_dir,
+    }  # fmt: skip
     if not options.token:
-        return create_dashboard(
-            url_base_path=options.url_base_path, runs_dir=options.runs_dir, data_dir=options.data_dir
-        )
+        return create_dashboard(**folders)
     if len(options.token) < SHORTEST_TOKEN:
         raise ConfigError(f"--token must have at least {SHORTEST_TOKEN} characters")
     sign_in = SignIn(options.token, options.url_base_path, options.data_dir / background.FOLDER / "sign-in")
     return create_dashboard(
         sign_in.server,
-        url_base_path=options.url_base_path,
-        runs_dir=options.runs_dir,
-        data_dir=options.data_dir,
+        **folders,
         authorize=sign_in.knows,
         refuse=sign_in.refuse,
         sign_out_path=sign_in.out_path,

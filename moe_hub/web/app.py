@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def create_dashboard(
     runs_dir: str | os.PathLike[str] = DEFAULT_RUNS_DIR,
     data_dir: str | os.PathLike[str] = DEFAULT_DATA_DIR,
     authorize: Callable[[Request], bool] | None = None,
+    read_dirs: Sequence[str | os.PathLike[str]] = (),
     refuse: Callable[[Request], Response] | None = None,
     sign_out_path: str = "",
 ) -> dash.Dash:
@@ -43,10 +44,11 @@ def create_dashboard(
     Mounted, it adds routes under the prefix and leaves every other route alone; mount it before the host answers its
     first request. `authorize(request)` is asked on every request under the prefix; without it, only visitors that
     come from this machine and address it by a loopback name are answered. `refuse` makes the answer to those it turns
-    away. `sign_out_path` is a link in the header. Raises `ConfigError` for a prefix that is none.
+    away. `sign_out_path` is a link in the header. Data files may lie in `data_dir` and `read_dirs`. Raises
+    `ConfigError` for a prefix that is none.
     """
     prefix = _prefix(url_base_path)
-    workbench = open_workbench(Path(runs_dir), Path(data_dir), prefix)
+    workbench = open_workbench(Path(runs_dir), Path(data_dir), prefix, [Path(each) for each in read_dirs])
     flask_app = server if server is not None else Flask("moe_hub.web")
     before = set(flask_app.view_functions)
     handlers = dict(flask_app.error_handler_spec[None][None])

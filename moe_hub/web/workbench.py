@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from moe_hub.errors import RunError
 from moe_hub.runs.store import RunStore
 from moe_hub.web.drawings import Drawings
 from moe_hub.web.histories import Histories
+from moe_hub.web.readable import ReadableFolders
 from moe_hub.web.run_index import RunIndex
 from moe_hub.web.uploads import Uploads
 from moe_hub.workbench.jobs import Jobs
@@ -34,6 +36,7 @@ class Workbench:
     presets: PresetStore
     jobs: Jobs
     uploads: Uploads
+    readable: ReadableFolders
 
     def data_source(self, text: str) -> str:
         """`lambda`, or the path of an uploaded file by its name; raises `RunError` for anything outside the folder."""
@@ -45,8 +48,8 @@ class Workbench:
         return str(path)
 
 
-def open_workbench(runs_dir: Path, data_dir: Path, prefix: str) -> Workbench:
-    """The workbench of two folders; neither needs to exist yet."""
+def open_workbench(runs_dir: Path, data_dir: Path, prefix: str, read_dirs: Sequence[Path] = ()) -> Workbench:
+    """The workbench of two folders; neither needs to exist yet. `read_dirs` may hold data files besides."""
     store = RunStore(runs_dir)
     histories = Histories(store)
     return Workbench(
@@ -61,4 +64,5 @@ def open_workbench(runs_dir: Path, data_dir: Path, prefix: str) -> Workbench:
         presets=PresetStore(data_dir / "presets"),
         jobs=Jobs(data_dir / JOB_FOLDER),
         uploads=Uploads(data_dir / UPLOADS),
+        readable=ReadableFolders([data_dir, *read_dirs]),
     )

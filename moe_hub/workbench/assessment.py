@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from moe_hub.errors import DataError, MoeHubError
 from moe_hub.workbench.fields import form_fields, to_values
 
 DEFAULT_RUNS_DIR = "runs"
+Refused = Callable[[Config], Mapping[str, str]]
 # Weights and gradient in float32 and the two moments of Adam: what a parameter costs while it trains, and on disk.
 BYTES_PER_TRAINED_PARAMETER = 16
 BYTES_PER_SAVED_PARAMETER = 12
@@ -67,8 +68,11 @@ class Assessment:
         return self.config is not None and not self.errors
 
 
-def assess(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Assessment:
-    """Checks what the inputs hold; `base` are the flat values of the preset that the form began with."""
+def assess(raw: Mapping[str, Any], base: Mapping[str, Any], refused: Refused = lambda config: {}) -> Assessment:
+    """Checks what the inputs hold; `base` are the flat values of the preset that the form began with.
+
+    `refused` gives messages by field for what is not allowed here; no file is looked at before.
+    """
     values = to_values(raw)
     hidden = hidden_parts(values)
     # What is not shown cannot be corrected, and a preset's value may not fit the architecture: the default does.
@@ -80,7 +84,8 @@ def assess(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Assessment:
     except ValidationError as error:
         return Assessment(_by_field(error), hidden, changed=changed)
     changed = {path: value for path, value in flatten(config.model_dump(mode="json")).items() if path in changed}
-    return _with_facts(config, hidden, changed)
+    errors = refused(config)
+    return Assessment(errors, hidden, config, changed=changed) if errors else _with_facts(config, hidden, changed)
 
 
 def hidden_parts(values: Mapping[str, Any]) -> frozenset[str]:

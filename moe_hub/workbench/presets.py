@@ -28,7 +28,7 @@ class PresetStore:
 
     def own(self) -> list[str]:
         """Names of the person's presets, sorted."""
-        return sorted(path.stem for path in self.folder.glob("*.yaml") if _NAME.fullmatch(path.stem))
+        return sorted(path.stem for path in self.folder.glob("*.yaml") if _NAME.fullmatch(path.stem) and _own(path))
 
     def values(self, name: str) -> dict[str, Any]:
         """Flat config values of a shipped or own preset."""
@@ -41,7 +41,7 @@ class PresetStore:
     def file(self, name: str) -> Path:
         """The file of an own preset that exists."""
         path = self._path(name)
-        if not path.is_file():
+        if not _own(path):
             raise ConfigError(f"preset {name!r} does not exist; own presets: {', '.join(self.own()) or 'none yet'}")
         return path
 
@@ -78,6 +78,11 @@ class PresetStore:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"preset name {name!r}: use 1 to 40 letters, digits, - and _, beginning with a letter")
         return self.folder / f"{name}.yaml"
+
+
+def _own(path: Path) -> bool:
+    """Whether the file lies here itself; a link may lead anywhere."""
+    return path.is_file() and not path.is_symlink()
 
 
 def read_preset_text(text: str) -> Config:

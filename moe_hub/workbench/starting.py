@@ -13,7 +13,7 @@ from moe_hub.errors import ConfigError, RunError
 from moe_hub.runs.queue import RunQueue
 from moe_hub.runs.status import FINAL_STATES
 from moe_hub.runs.store import RunStore
-from moe_hub.workbench.assessment import assess
+from moe_hub.workbench.assessment import Refused, assess
 from moe_hub.workbench.presets import FIRST_PRESET, PresetStore
 
 POLL_S = 0.25
@@ -23,10 +23,12 @@ MOST_STARTING = 4
 Report = Callable[[dict[str, Any]], None]
 
 
-def form_config(presets: PresetStore, preset: str | None, values: Mapping[str, Any]) -> Config:
-    """The config of the form; raises `ConfigError` where it is not valid."""
+def form_config(
+    presets: PresetStore, preset: str | None, values: Mapping[str, Any], refused: Refused = lambda config: {}
+) -> Config:
+    """The config of the form; raises `ConfigError` where it is not valid, or not allowed by `refused`."""
     base = presets.values(preset or FIRST_PRESET)
-    result = assess(values, base)
+    result = assess(values, base, refused)
     if result.config is not None and not result.errors:
         return result.config
     raise ConfigError("; ".join(f"{path}: {message}" for path, message in result.errors.items()))

@@ -63,7 +63,7 @@ def _register_check(app: Dash, workbench: Workbench) -> None:
     )
     def check(values: dict[str, Any], preset: str | None) -> dict[str, Any]:
         base = _base(workbench, preset)
-        result = assess(values, base)
+        result = assess(values, base, workbench.readable.problems)
         row_paths = [each["id"]["path"] for each in ctx.outputs_grouping["rows"]]
         part_paths = [each["id"]["path"] for each in ctx.outputs_grouping["parts"]]
         return {

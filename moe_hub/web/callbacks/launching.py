@@ -43,7 +43,7 @@ def register(app: Dash, workbench: Workbench, manager: Any) -> None:
         Input(ids.LAUNCH_PROGRESS, "data"),
         prevent_initial_call=True,
     )
-    runs_dir, presets = workbench.runs_dir, workbench.presets
+    runs_dir, presets, refused = workbench.runs_dir, workbench.presets, workbench.readable.problems
 
     @app.callback(
         output=Output(ids.LAUNCH_MESSAGE, "children"),
@@ -65,7 +65,7 @@ def register(app: Dash, workbench: Workbench, manager: Any) -> None:
         if not request:
             return ""
         try:
-            config = form_config(presets, preset, values)
+            config = form_config(presets, preset, values, refused)
             if request.get("action") == "queue":
                 return queue_and_report(runs_dir, config, set_progress)
             return start_and_report(runs_dir, config, set_progress)

@@ -23,7 +23,7 @@ def routes(workbench: Workbench) -> list[Any]:
         body = json_body()
         action, name = text_of(body, "action"), text_of(body, "name")
         if action == "save":
-            presets.save(name, form_config(presets, body.get("base"), _raw_values(body)))
+            presets.save(name, form_config(presets, _base(body), _raw_values(body), workbench.readable.problems))
         elif action == "rename":
             presets.rename(text_of(body, "old"), name)
         elif action == "delete":
@@ -42,6 +42,10 @@ def routes(workbench: Workbench) -> list[Any]:
         return download(to_yaml(config), f"{name}.yaml", "application/yaml")
 
     return [("api/presets", change, "POST"), ("api/presets/<name>.yaml", export, "GET")]
+
+
+def _base(body: dict[str, Any]) -> str | None:
+    return text_of(body, "base") if body.get("base") else None
 
 
 def _raw_values(body: dict[str, Any]) -> dict[str, Any]:
