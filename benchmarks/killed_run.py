@@ -251,7 +251,7 @@ class KilledRun:
         self.counts.unfinished += bad - self.bad_lines
         self.bad_lines = bad
         self.reader.poll()
-        steps = set(self.reader.history().steps.tolist())
+        steps = set(self.reader.history().snapshot.steps.tolist())
         saved = [int(folder.name.removeprefix("step_")) for folder in self.run.checkpoints()]
         status = self.run.status()
         assert status is not None, f"no status after {blow}"
@@ -305,14 +305,14 @@ class KilledRun:
         self.reader.poll()
         wanted = read_all(reference)
         for history in (self.reader.history(), read_all(self.run)):
-            assert history.steps.tolist() == wanted.steps.tolist()
-            names = [name for name in wanted.names() if not name.startswith(DIFFERS)]
-            assert names == [name for name in history.names() if not name.startswith(DIFFERS)]
+            assert history.snapshot.steps.tolist() == wanted.snapshot.steps.tolist()
+            names = [name for name in sorted(wanted.names()) if not name.startswith(DIFFERS)]
+            assert names == [name for name in sorted(history.names()) if not name.startswith(DIFFERS)]
             for name in names:
                 (steps, values), (at, expected) = history.arrays(name), wanted.arrays(name)
                 assert steps.tolist() == at.tolist(), name
                 assert np.asarray(values).tobytes() == np.asarray(expected).tobytes(), name
-        self.counts.rows += len(wanted.steps)
+        self.counts.rows += len(wanted.snapshot.steps)
 
 
 def read_all(run: RunDirectory) -> Any:

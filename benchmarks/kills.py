@@ -35,6 +35,7 @@ INTERRUPTED_S = 10.0
 SMALL = (
     "model.d_model=16", "model.num_heads=2", "model.num_layers=2", "model.num_experts=3", "model.max_seq_len=96",
     "model.dropout=0.1", "model.geometric.rotation_dims=4", "model.ghost.activation_threshold=0.0001",
+    "model.ghost.saturation_window=8", "model.ghost.min_step=16", "model.ghost.plateau=1", "model.ghost.ramp_steps=50",
     "train.batch_size=2", "train.grad_accumulation=2", "train.warmup_steps=10", "train.eval_every=15",
     "train.eval_batches=1", "train.log_every=1", "train.checkpoint_every=5", "train.keep_checkpoints=2",
     "train.precision=fp32", "train.device=cpu", "train.threads=1", "data.num_train_samples=60",
