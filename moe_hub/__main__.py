@@ -5,7 +5,9 @@ A command's module is imported when it is called, so that this help appears at o
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,24 +20,33 @@ COMMANDS = {
     "generate": ("moe_hub.generate", "write text with a checkpoint"),
     "experiments": ("moe_hub.experiments.__main__", "compare arms over seeds"),
     "export": ("moe_hub.export.__main__", "write a run for TensorBoard"),
+    "menu": ("moe_hub.terminal.full_screen", "the full-screen menu; also without a command"),
     "runs": ("moe_hub.terminal.listing", "list the runs"),
     "watch": ("moe_hub.terminal.watch", "follow a run until it ends"),
     "pause": ("moe_hub.terminal.controls", "hold a run after its step"),
     "resume": ("moe_hub.terminal.controls", "go on with a paused or ended run"),
     "stop": ("moe_hub.terminal.controls", "save and end a run, or take it out of the queue"),
     "save": ("moe_hub.terminal.controls", "write a checkpoint of a run now"),
+    "tag": ("moe_hub.terminal.listing", "give a run its tags"),
     "diff": ("moe_hub.terminal.difference", "compare config and metrics of two runs"),
     "presets": ("moe_hub.terminal.presets", "list the shipped presets"),
+    "completion": ("moe_hub.terminal.completion", "teach bash, zsh or fish to complete all this"),
 }
-_NAMED = frozenset({"pause", "resume", "stop", "save"})  # one module, which is told by which name it was called
+# Commands that share a module, which is told by which name it was called.
+_NAMED = frozenset({"runs", "tag", "pause", "resume", "stop", "save"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code; 2 for bad usage, which includes no command at all."""
+    """Runs a command and returns its exit code; 2 for bad usage. No command is the menu, where there is a terminal."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may stand at its cursor
+        from moe_hub.terminal.completion import answer
+
+        answer(COMMANDS, parser_of)
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words:
+    if not words and not (sys.stdin.isatty() and sys.stdout.isatty()):
         print(usage(), file=sys.stderr)
         return 2
+    words = words or ["menu"]
     name, *rest = words
     if name in ("-h", "--help", "help"):
         print(usage())
@@ -51,6 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = importlib.import_module(COMMANDS[name][0])
     code: int = module.main([name, *rest] if name in _NAMED else rest)
     return code
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser of a command, which its module also reads its arguments with."""
+    build = importlib.import_module(COMMANDS[name][0]).build_parser
+    parser: argparse.ArgumentParser = build(name) if name in _NAMED else build()
+    return parser
 
 
 def usage() -> str:

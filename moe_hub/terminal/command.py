@@ -1,4 +1,7 @@
-"""What the commands on runs share: the flag for the runs folder, and errors as exit codes."""
+"""What the commands on runs share: the flag for the runs folder, and errors as exit codes.
+
+Imports that take time stand inside the functions, so that `--help` and completion are quick.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_hub.errors import MoeHubError, RunError
-from moe_hub.runs.store import RunDirectory, RunStore
+
+if TYPE_CHECKING:
+    from moe_hub.runs.store import RunDirectory, RunStore
 
 
 def runs_parser(name: str, description: str, *, run: bool = False) -> argparse.ArgumentParser:
@@ -25,6 +31,13 @@ class UnknownRun(RunError):
     """The command line names no run."""
 
     exit_code = 2
+
+
+def open_store(runs_dir: Path) -> RunStore:
+    """The runs under a folder, which need not exist."""
+    from moe_hub.runs.store import RunStore
+
+    return RunStore(runs_dir)
 
 
 def find(store: RunStore, text: str) -> RunDirectory:

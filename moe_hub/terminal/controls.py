@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from moe_hub import launch
 from moe_hub.errors import RunError
-from moe_hub.runs import control
-from moe_hub.runs.queue import RunQueue
-from moe_hub.runs.status import LIVE_STATES
-from moe_hub.runs.store import RunDirectory, RunStore
-from moe_hub.terminal.command import find, guarded, runs_parser
+from moe_hub.terminal.command import find, guarded, open_store, runs_parser
+
+if TYPE_CHECKING:
+    from moe_hub.runs.store import RunDirectory
 
 ANSWER_S = 10.0  # a trainer takes requests between two steps
 STAGES = {
@@ -27,15 +27,19 @@ ABOUT = {
 }
 
 
+def build_parser(name: str) -> argparse.ArgumentParser:
+    """The command line of one of them."""
+    return runs_parser(name, ABOUT[name], run=True)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the command that is named first and returns its exit code."""
     name, *rest = arguments
-    parser = runs_parser(name, ABOUT[name], run=True)
-    options = parser.parse_args(rest)
+    options = build_parser(name).parse_args(rest)
     work: dict[str, Callable[[RunDirectory], str]] = {"resume": resume, "stop": stop}
 
     def obey() -> int:
-        run = find(RunStore(options.runs_dir), options.run)
+        run = find(open_store(options.runs_dir), options.run)
         print(f"{run.run_id}: {work[name](run) if name in work else ask(run, name)}")
         return 0
 
@@ -44,6 +48,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def ask(run: RunDirectory, action: str) -> str:
     """Leaves a request for a running trainer and tells whether it was taken; raises `RunError`."""
+    from moe_hub.runs import control
+    from moe_hub.runs.status import LIVE_STATES
+
     state = run.state()
     if state not in LIVE_STATES:
         raise RunError(f"run {run.run_id} is {state}; only a run that is running can be asked to {action}")
@@ -67,12 +74,17 @@ def resume(run: RunDirectory) -> str:
         return ask(run, "resume")
     if state == "queued":
         raise RunError(f"run {run.run_id} waits in the queue and has nothing to resume")
+    from moe_hub import launch
+
     launch.start(run.path, resume=True)
     return "started again from its last checkpoint"
 
 
 def stop(run: RunDirectory) -> str:
     """Ends the run or takes it out of the queue; one that has ended stays as it is. Raises `RunError`."""
+    from moe_hub import launch
+    from moe_hub.runs.queue import RunQueue
+
     if run.state() == "queued":
         RunQueue(run.path.parent).remove(run.run_id)
         return "taken out of the queue"

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from moe_hub.config import flatten
-from moe_hub.runs.files import plain
-from moe_hub.runs.store import RunDirectory, RunStore
-from moe_hub.terminal.command import find, guarded, runs_parser
+from moe_hub.terminal.command import find, guarded, open_store, runs_parser
 from moe_hub.terminal.table import lay_out, number, one_line
+
+if TYPE_CHECKING:
+    from moe_hub.runs.store import RunDirectory
 
 _STAMP = ("schema_version", "version")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code: 0 also where they differ."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = runs_parser("diff", "Compares the config and the last metrics of two runs.", run=True)
     parser.add_argument("other", metavar="RUN", help="the run to compare it with")
     parser.add_argument("--json", action="store_true", help="one JSON object, for other programs")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0 also where they differ."""
+    options = build_parser().parse_args(arguments)
 
     def work() -> int:
-        store = RunStore(options.runs_dir)
+        store = open_store(options.runs_dir)
         pair = find(store, options.run), find(store, options.other)
         config, metrics = config_difference(*pair), metric_table(*pair)
         if options.json:
+            import orjson
+
+            from moe_hub.runs.files import plain
+
             found = {"runs": [run.run_id for run in pair], "config": config, "metrics": metrics}
             print(orjson.dumps(plain(found), option=orjson.OPT_INDENT_2).decode())
         else:
@@ -42,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def config_difference(first: RunDirectory, second: RunDirectory) -> dict[str, tuple[Any, Any]]:
     """Dotted keys whose values differ, with both; None where a run has no such key. Raises `RunError`."""
+    from moe_hub.config import flatten
+
     left, right = flatten(first.config_values()), flatten(second.config_values())
     keys = [key for key in {**left, **right} if key not in _STAMP]
     return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}

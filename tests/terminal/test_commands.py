@@ -340,10 +340,28 @@ def test_a_line_is_drawn_over_in_a_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     run = made(store, max_steps=5, step=5, reason="x" * 100)
-    assert watch.watch(run, terminal=True) == 0
+    assert watch.watch(run, terminal=True, curve=False) == 0
     line = capsys.readouterr().out.split("\n")[1]
-    assert line.startswith("\r\033[Kfinished: step 5 of 5 (100 %)")
-    assert len(line) - len("\r\033[K") < 40
+    assert line.startswith("\033[2Kfinished: step 5 of 5 (100 %)")
+    assert len(line) - len("\033[2K") < 40
+
+
+def test_only_lines_that_changed_are_drawn_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+
+    class Two(watch.Screen):
+        def lines(self, line: str, width: int, height: int) -> list[str]:
+            return ["same", line]
+
+    screen = Two()
+    screen.show("one")
+    screen.show("two")
+    assert capsys.readouterr().out == "\033[2Ksame\n\033[2Kone\n\033[2F\n\033[2Ktwo\n"
+    monkeypatch.setenv("COLUMNS", "50")  # the terminal wraps what stands there in its own way
+    screen.show("two")
+    assert capsys.readouterr().out == "\033[2Ksame\n\033[2Ktwo\n"
 
 
 def test_watch_leaves_the_run_alone_on_ctrl_c(store: RunStore, moe_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
