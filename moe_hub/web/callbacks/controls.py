@@ -6,11 +6,10 @@ from typing import Any
 
 from dash import Dash, Input, Output, State, ctx, no_update
 
-from moe_hub import launch
 from moe_hub.errors import ConfigError, RunError
-from moe_hub.runs import control
 from moe_hub.web import ids
 from moe_hub.web.workbench import Workbench
+from moe_hub.workbench import obeying
 
 
 def register(app: Dash, workbench: Workbench) -> None:
@@ -37,19 +36,6 @@ def register(app: Dash, workbench: Workbench) -> None:
 
 def act(workbench: Workbench, run_id: str, button: str) -> str:
     """Does what a button of the controls says and returns what to tell the person."""
-    run = workbench.store.open(run_id)
-    state = run.state()
     workbench.index.forget()
-    if button == ids.STOP:
-        workbench.stops.request(run_id)
-        return "Stop requested: it takes effect after the current step, and what is learned is kept."
-    if button == ids.RESUME and state != "paused":
-        launch.start(run.path, resume=True)
-        return "Going on from the last checkpoint."
-    action = {ids.PAUSE: "pause", ids.RESUME: "resume", ids.SAVE: "save"}[button]
-    control.request(run.path, action)
-    return {
-        "pause": "Pause requested: the run holds after the current step.",
-        "resume": "Resume requested.",
-        "save": "Save requested: a checkpoint is written after the current step.",
-    }[action]
+    action = {ids.PAUSE: "pause", ids.RESUME: "resume", ids.STOP: "stop", ids.SAVE: "save"}[button]
+    return obeying.act(workbench.store, workbench.stops, run_id, action)
