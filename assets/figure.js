@@ -11,6 +11,7 @@
   let dragging = false;
   let waiting = null; // the newest figure that came during a 3D drag
   let rangeTimer = 0;
+  let rangeAt = -Infinity;
 
   function load(kind) {
     loading[kind] = loading[kind] || new Promise((resolve, reject) => {
@@ -102,7 +103,10 @@
     if (range && range.some((bound) => typeof bound !== "number")) return;
     state.range = range;
     clearTimeout(rangeTimer);
-    rangeTimer = setTimeout(() => hub.emit("view"), 120);
+    const soon = performance.now() - rangeAt < 300; // one of several in a row: the last one counts
+    rangeAt = performance.now();
+    if (soon) rangeTimer = setTimeout(() => hub.emit("view"), 120);
+    else hub.emit("view");
   }
 
   function clear() {

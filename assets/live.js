@@ -1,14 +1,21 @@
 // The live path: each tick asks for what is new, one request at a time; an idle tab gets one byte, a hidden one asks nothing.
+// A tick of dcc.Interval runs through all of Dash's page and takes 50 to 80 ms of CPU time. It beats while a run lives;
+// while none does, a plain timer asks as often for a tenth of that, and the interval slows down.
 (function () {
   "use strict";
   const hub = window.moeHub;
   const { state } = hub;
+  const LIVE = new Set(["running", "starting", "paused", "stopping"]);
+  const TICK_MS = 1000;
+  const SLOW_MS = 30000;
   const versions = { runs: "", status: "", figure: "", offer: "" };
   let busy = false;
   let again = false;
   let generation = 0;
   let failures = 0;
   let mounted = false;
+  let resting = false; // the interval is slow, and the plain timer asks
+  let timer = 0;
 
   function viewQuery() {
     const query = new URLSearchParams();
@@ -110,6 +117,20 @@
     }
     hub.status.ages();
     emptyState();
+    pace();
+  }
+
+  function pace() {
+    const idle = !Array.from(state.runs.values()).some((run) => LIVE.has(run.state));
+    if (idle === resting) return;
+    resting = idle;
+    hub.setProps("tick", { interval: idle ? SLOW_MS : TICK_MS });
+    clearInterval(timer);
+    if (idle) timer = setInterval(tick, TICK_MS);
+  }
+
+  function tick() {
+    if (!document.hidden) now();
   }
 
   function connection(works, error) {
@@ -154,7 +175,7 @@
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.moeHub = Object.assign(window.dash_clientside.moeHub || {}, {
     tick: () => {
-      if (!document.hidden) now();
+      tick();
       return window.dash_clientside.no_update;
     },
   });

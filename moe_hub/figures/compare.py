@@ -19,12 +19,13 @@ from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 from moe_hub.runs.metrics import find_metric
 
+MOST_RUNS = 200
 GRID_POINTS = 400
 MOST_CELL_TEXTS, CELL_TEXT_PX = 600, 64
 _PREFERRED = ("val/loss", "train/loss", "loss/total")
 
 
-@figure("Compare", "Overlay of Runs", ("*",), several=2)
+@figure("Compare", "Overlay of Runs", ("*",), several=2, most=MOST_RUNS)
 def overlay_of_runs(histories: Sequence[RunHistory], view: View) -> Drawing:
     """Which run, or which setting, is better, and is the difference larger than chance?
 
@@ -132,7 +133,7 @@ def _band(uid: str, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray, colo
     }  # fmt: skip
 
 
-@figure("Compare", "Config Difference", ("*",), several=2)
+@figure("Compare", "Config Difference", ("*",), several=2, most=MOST_RUNS)
 def config_difference_of_runs(histories: Sequence[RunHistory], view: View) -> Drawing:
     """In which settings do these runs differ?
 
@@ -163,7 +164,7 @@ def config_difference_of_runs(histories: Sequence[RunHistory], view: View) -> Dr
     return drawing
 
 
-@figure("Compare", "Final Metrics", ("*",))
+@figure("Compare", "Final Metrics", ("*",), most=MOST_RUNS)
 def final_metrics_of_runs(histories: Sequence[RunHistory], view: View) -> Drawing:
     """Where did each run end?
 

@@ -91,7 +91,9 @@ def draw(key: str, histories: Sequence[RunHistory], view: View) -> go.Figure:
 def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, Any]:
     """The figure as plain data: {"data": [...], "layout": {...}}, arrays as numpy arrays."""
     spec = find(key)
-    drawing = spec.draw(histories, view)
+    drawing = spec.draw(histories[: spec.most], view)
+    if len(histories) > spec.most:
+        drawing.note(f"the first {spec.most} of {len(histories)} runs; Overlay of Runs and the tables show them all")
     for history in histories:
         if not history.complete:
             drawing.note(f"reading about {history.total_rows:,} rows; samples until then")

@@ -21,7 +21,8 @@ class FigureSpec:
     """One row of the table of figures.
 
     `needs`: metric names, of which one is enough; `*` stands for any text. `question` is the first sentence of the
-    help text. `several` is the number of runs from which the figure says something.
+    help text. `several` is the number of runs from which the figure says something, `most` how many it draws: the
+    first ones of those that are asked for.
     """
 
     key: str
@@ -32,20 +33,23 @@ class FigureSpec:
     needs: tuple[str, ...]
     draw: Draw
     several: int = 1
+    most: int = 20
 
     def fits(self, names: Iterable[str]) -> bool:
         """Whether a run that logged these metrics can be drawn."""
         return any(re.fullmatch(_expression(need), name) for need in self.needs for name in names)
 
 
-def figure(group: str, title: str, needs: tuple[str, ...], *, several: int = 1) -> Callable[[Draw], FigureSpec]:
+def figure(
+    group: str, title: str, needs: tuple[str, ...], *, several: int = 1, most: int = 20
+) -> Callable[[Draw], FigureSpec]:
     """Makes a `FigureSpec` of a function; its name is the key and its docstring the help text."""
     assert group in GROUPS
 
     def make(draw: Draw) -> FigureSpec:
         text = inspect.getdoc(draw) or ""
         question = " ".join(text.split("\n\n")[0].split())
-        return FigureSpec(draw.__name__.replace("_", "-"), group, title, question, text, needs, draw, several)
+        return FigureSpec(draw.__name__.replace("_", "-"), group, title, question, text, needs, draw, several, most)
 
     return make
 

@@ -150,11 +150,12 @@ class _Files:
         self.config: dict[str, Any] = {}
         self.status: Status | None = None
         self.label = ""
+        self._paths = {name: os.fspath(folder / name) for name in (_CONFIG_FILE, STATUS_FILE, _NOTES_FILE)}
         self._stamps: dict[str, tuple[int, int, int] | None] = {}
 
     def refresh(self) -> bool:
         """True if one of them changed."""
-        stamps = {name: stamp_of(self.folder / name) for name in (_CONFIG_FILE, STATUS_FILE, _NOTES_FILE)}
+        stamps = {name: stamp_of(path) for name, path in self._paths.items()}
         changed = {name for name, stamp in stamps.items() if name not in self._stamps or self._stamps[name] != stamp}
         self._stamps = stamps
         if _CONFIG_FILE in changed:
@@ -171,7 +172,7 @@ class _Files:
         return f"{self._stamps.get(_CONFIG_FILE)}-{self.label}"
 
 
-def stamp_of(path: Path) -> tuple[int, int, int] | None:
+def stamp_of(path: os.PathLike[str] | str) -> tuple[int, int, int] | None:
     """Changes when a file does; None where there is none."""
     try:
         info = os.stat(path)

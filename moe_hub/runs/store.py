@@ -55,6 +55,7 @@ class RunSummary:
     created: float
     architecture: str
     metrics: Mapping[str, float]
+    archived: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,10 @@ class RunStore:
         """Replaces the tags of the run."""
         self._note(run_id, tags=sorted({tag.strip()[:_LONGEST_LABEL] for tag in tags if tag.strip()})[:_MOST_TAGS])
 
+    def archive(self, run_id: str, archived: bool) -> None:
+        """Puts the run out of sight in lists, or back; its files stay where they are."""
+        self._note(run_id, archived=archived)
+
     def trash(self) -> RunStore:
         """The deleted runs."""
         return RunStore(self.runs_dir / TRASH_FOLDER)
@@ -304,6 +309,7 @@ def summarize(run: RunDirectory) -> RunSummary:
         created=_created(run),
         architecture=architecture,
         metrics=status.metrics if status else {},
+        archived=notes.get("archived") is True,
     )
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from moe_hub.figures import registry, serve
-from moe_hub.figures.csv_rows import figure_csv
 from moe_hub.figures.registry import View
 from moe_hub.figures.tables import flat_config
 from moe_hub.runs.history import RunHistory
 from moe_hub.web.histories import Histories
 
 MOST_KEPT = 64
-MOST_RUNS = 20
+MOST_RUNS = 200  # what a table takes; each figure says how many of them it draws
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,18 @@ class Drawings:
         self._kept: OrderedDict[tuple[Any, ...], Drawing] = OrderedDict()
         self._offers: OrderedDict[tuple[Any, ...], Offer] = OrderedDict()
 
-    def version(self, key: str, run_ids: Sequence[str], view: View) -> str:
-        """What `draw` would give as the version, without drawing."""
-        return serve.stamp(key, self._histories(run_ids), view)
+    def look(self, run_ids: Sequence[str]) -> list[RunHistory]:
+        """The runs as their files are now, which all other questions take; raises `RunError` for an unknown run."""
+        return self.histories.of_all(list(run_ids)[:MOST_RUNS])
 
-    def draw(self, key: str, run_ids: Sequence[str], view: View) -> Drawing:
-        """The figure; raises `ConfigError` for an unknown figure and `RunError` for an unknown run."""
-        histories = self._histories(run_ids)
+    def version(self, key: str, histories: Sequence[RunHistory], view: View) -> str:
+        """What `draw` would give as the version, without drawing."""
+        return serve.stamp(key, histories, view)
+
+    def draw(self, key: str, histories: Sequence[RunHistory], view: View) -> Drawing:
+        """The figure; raises `ConfigError` for an unknown one."""
         version = serve.stamp(key, histories, view)
-        place = (key, tuple(run_ids), view)
+        place = (key, tuple(history.run_id for history in histories), view)
         with self._lock:
             kept = self._kept.get(place)
         if kept is not None and kept.version == version:
@@ -69,9 +71,8 @@ class Drawings:
                 self._kept.popitem(last=False)
         return drawing
 
-    def offer(self, run_ids: Sequence[str]) -> Offer:
+    def offer(self, histories: Sequence[RunHistory]) -> Offer:
         """The figures that the runs have data for, and what can be chosen in them."""
-        histories = self._histories(run_ids)
         place = tuple((history.run_id, history.version) for history in histories)
         with self._lock:
             if place not in self._offers:
@@ -80,13 +81,6 @@ class Drawings:
             while len(self._offers) > MOST_KEPT:
                 self._offers.popitem(last=False)
             return self._offers[place]
-
-    def csv(self, key: str, run_ids: Sequence[str], view: View) -> Iterator[bytes]:
-        """All rows behind a figure as CSV, in pieces."""
-        return figure_csv(key, self._histories(run_ids), view)
-
-    def _histories(self, run_ids: Sequence[str]) -> list[RunHistory]:
-        return self.histories.of_all(list(run_ids)[:MOST_RUNS])
 
 
 def _offer(histories: Sequence[RunHistory]) -> Offer:

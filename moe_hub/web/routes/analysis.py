@@ -20,10 +20,10 @@ def routes(workbench: Workbench) -> list[Any]:
 
     def figure() -> Response:
         asked = flask.request.args
-        key, view, ids = asked.get("figure", ""), read_view(asked), run_ids()
-        if workbench.drawings.version(key, ids, view) == asked.get("v", ""):
+        key, view, histories = asked.get("figure", ""), read_view(asked), workbench.drawings.look(run_ids())
+        if workbench.drawings.version(key, histories, view) == asked.get("v", ""):
             return raw_json(b"0")
-        drawing = workbench.drawings.draw(key, ids, view)
+        drawing = workbench.drawings.draw(key, histories, view)
         head = orjson.dumps({"v": drawing.version, "key": key})[:-1]
         return raw_json(head + b',"figure":' + drawing.content + b"}")
 

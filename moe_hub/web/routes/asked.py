@@ -10,8 +10,8 @@ import orjson
 from flask import Response
 
 from moe_hub.errors import RunError
+from moe_hub.web.drawings import MOST_RUNS
 
-MOST_RUNS = 20
 MOST_BODY_BYTES = 1 << 20
 
 

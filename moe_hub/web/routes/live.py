@@ -9,6 +9,7 @@ import flask
 import orjson
 
 from moe_hub.errors import RunError
+from moe_hub.figures.csv_rows import figure_csv
 from moe_hub.figures.view import read_view
 from moe_hub.web.routes.asked import download, raw_json, run_ids
 from moe_hub.web.run_status import status_line
@@ -31,14 +32,15 @@ def routes(workbench: Workbench) -> list[Any]:
         parts.append(f'"now":{time.time()}'.encode())
         return raw_json(b"{" + b",".join(parts) + b"}")
 
-    def figure_csv() -> flask.Response:
+    def rows() -> flask.Response:
         asked = flask.request.args
         key = asked.get("figure", "")
-        return download(workbench.drawings.csv(key, run_ids(), read_view(asked)), f"{key}.csv", "text/csv")
+        histories = workbench.drawings.look(run_ids())
+        return download(figure_csv(key, histories, read_view(asked)), f"{key}.csv", "text/csv")
 
     return [
         ("api/live", live, "GET"),
-        ("api/figure.csv", figure_csv, "GET"),
+        ("api/figure.csv", rows, "GET"),
     ]
 
 
@@ -60,17 +62,18 @@ def _add_status(workbench: Workbench, focus: str, known: str, parts: list[bytes]
 
 
 def _add_figure(workbench: Workbench, asked: Any, parts: list[bytes]) -> None:
-    ids = workbench.index.known(run_ids())
-    offer = workbench.drawings.offer(ids)
+    drawings = workbench.drawings
+    histories = drawings.look(workbench.index.known(run_ids()))
+    offer = drawings.offer(histories)
     if offer.version != asked.get("offer_v", ""):
         parts.append(b'"offer":{"v":"' + offer.version.encode() + b'","offer":' + offer.content + b"}")
     key = asked.get("figure", "")
     if key not in offer.keys:
         return
     view = read_view(asked)
-    if workbench.drawings.version(key, ids, view) == asked.get("figure_v", ""):
+    if drawings.version(key, histories, view) == asked.get("figure_v", ""):
         return
-    drawing = workbench.drawings.draw(key, ids, view)
+    drawing = drawings.draw(key, histories, view)
     # The number of the request comes back, so that the page drops an answer to a view it has left.
     head = orjson.dumps({"v": drawing.version, "key": key, "g": asked.get("g", "")})[:-1]
     parts.append(b'"figure":' + head + b',"figure":' + drawing.content + b"}")
