@@ -30,12 +30,15 @@
     parts.experts = el("div", { class: "token-experts", id: "token-experts" });
     parts.verdict = el("div", { class: "verdict", id: "lambda-verdict", hidden: true });
     parts.hint = el("p", { class: "note" });
+    parts.template = el("input", { type: "checkbox", class: "form-check-input", id: "prompt-template", checked: true });
+    parts.around = el("code", { id: "prompt-around" });
+    parts.switch = el("label", { class: "note", for: "prompt-template", hidden: true }, parts.template, " Prompt as the data wrote it: ", parts.around);
     parts.another = el("button", { type: "button", class: "quiet-button", id: "another-task", hidden: true, onclick: anotherTask }, "Another held-out task");
     parts.empty = el("p", { class: "empty-line", hidden: true }, "There is no checkpoint yet. Runs write one every ", el("em", {}, "Checkpoint every"), " steps and at their end; Save writes one now.");
     parts.form = el("div", { class: "inference" },
       el("div", { class: "inference-form" },
         el("div", { class: "mini-field wide" }, el("label", { for: "checkpoint-select" }, "Checkpoint"), parts.checkpoint),
-        el("div", { class: "mini-field wide" }, el("div", { class: "label-row" }, el("label", { for: "prompt-input" }, "Prompt"), parts.another), parts.prompt, parts.hint),
+        el("div", { class: "mini-field wide" }, el("div", { class: "label-row" }, el("label", { for: "prompt-input" }, "Prompt"), parts.another), parts.prompt, parts.hint, parts.switch),
         el("div", { class: "mini-grid" },
           number("sample-temperature", "Temperature", 0, { min: 0, max: 10, step: 0.1 }, "0 takes the most likely token"),
           number("sample-top-k", "Top-k", 0, { min: 0, step: 1 }, "only the k most likely tokens; 0: all"),
@@ -76,6 +79,21 @@
     parts.another.hidden = !lambda;
     hub.setText(parts.hint, lambda ? "A task that this model has not trained on. The evaluator reduces the term itself and judges the answer." : "");
     if (lambda && !parts.prompt.value) anotherTask();
+    showTemplate();
+  }
+
+  // What stands around the prompt, with line ends shown; nothing where blanks are all there is.
+  async function showTemplate() {
+    const key = parts.checkpoint.value;
+    if (!key) return;
+    try {
+      const { template } = await hub.request(`api/prompt-template?key=${encodeURIComponent(key)}`);
+      if (key !== parts.checkpoint.value) return;
+      parts.switch.hidden = template.replace(/ +$/, "") === "{prompt}";
+      hub.setText(parts.around, template.replaceAll("\n", "⏎"));
+    } catch (error) {
+      parts.switch.hidden = true;
+    }
   }
 
   async function anotherTask() {
@@ -110,7 +128,7 @@
       const prompt = parts.prompt.value;
       const lambda = chosen() && chosen().source === "lambda";
       const started = await hub.post("api/generate", {
-        key: parts.checkpoint.value, prompt, temperature: read("sample-temperature"), top_k: read("sample-top-k"),
+        key: parts.checkpoint.value, prompt, raw: !parts.template.checked, temperature: read("sample-temperature"), top_k: read("sample-top-k"),
         top_p: read("sample-top-p"), max_new_tokens: read("sample-max"), seed: read("sample-seed"),
       });
       job = started.job;

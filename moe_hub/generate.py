@@ -17,6 +17,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m moe_hub.generate", description="Writes text with a checkpoint.")
     parser.add_argument("checkpoint", type=Path, help="a checkpoint folder: runs/RUN_ID/checkpoints/step_00000600")
     parser.add_argument("--prompt", required=True, help="the text to go on from; - reads standard input")
+    parser.add_argument(
+        "--raw-prompt",
+        action="store_true",
+        help="the prompt as it is; without this it is put as the training data wrote its prompts (a question and a "
+        "line end, say)",
+    )
     parser.add_argument("--max-new-tokens", type=int, default=128)
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the most likely token (default)")
     parser.add_argument("--top-k", type=int, default=0, help="only the k most likely tokens; 0: all")
@@ -47,11 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _generate(options: argparse.Namespace, stopped: list[int]) -> None:
+    from moe_hub.data.formats import as_trained
+    from moe_hub.data.tokenizer import generation_template_of
     from moe_hub.inference import Sampling, generate, load_checkpoint
 
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, options.seed)
     loaded = load_checkpoint(options.checkpoint)
+    if not options.raw_prompt:
+        prompt = as_trained(generation_template_of(options.checkpoint), prompt)
     for piece in generate(loaded, prompt, sampling, stop=lambda: bool(stopped)):
         if options.json_lines:
             shares = [[round(share, 4) for share in layer] for layer in piece.shares]

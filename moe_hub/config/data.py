@@ -192,3 +192,8 @@ def parse_mixture(text: str) -> tuple[MixturePart, ...]:
         raise ValueError("the same source stands twice in the mixture; give it once, with the sum of its weights")
     total = sum(part.weight for part in parts)
     return tuple(MixturePart(part.weight / total, part.source, part.place) for part in parts)
+
+
+def mixture_parts(data: DataConfig) -> tuple[MixturePart, ...]:
+    """The parts of a section whose source is a mixture; none for another source."""
+    return parse_mixture(data.mixture or "") if data.source == "mixture" else ()

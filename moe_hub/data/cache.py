@@ -24,8 +24,9 @@ from filelock import FileLock, Timeout
 
 from moe_hub.errors import DataError
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 ENTRY_FILE = "entry.json"
+UNCHANGED = "content and options are unchanged"
 RACY_NS = 2_000_000_000  # a file changed this shortly before it was hashed may change again within one clock tick
 
 
@@ -86,6 +87,12 @@ def open_or_build(root: Path, parts: dict[str, str], build: Callable[[Path], dic
 def find(root: Path, parts: Mapping[str, str]) -> Entry | None:
     """The entry for `parts` where it is there; builds nothing."""
     return _read(root / key_of(parts))[0]
+
+
+def outlook(root: Path, parts: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether opening `parts` now would be a hit, and why or why not; builds nothing."""
+    entry, damage = _read(root / key_of(parts))
+    return (True, UNCHANGED) if entry else (False, damage or _why_missing(root, parts))
 
 
 def entries(root: Path) -> list[Entry]:
@@ -177,7 +184,7 @@ def _read(folder: Path) -> tuple[Entry | None, str]:
 def _hit(entry: Entry, began: float) -> Found:
     with contextlib.suppress(OSError):  # a cache that only others may write is still read
         os.utime(entry.folder)
-    return Found(entry, True, "content and options are unchanged", time.perf_counter() - began)
+    return Found(entry, True, UNCHANGED, time.perf_counter() - began)
 
 
 def _build(root: Path, key: str, parts: dict[str, str], build: Callable[[Path], dict[str, Any]]) -> Entry:

@@ -8,17 +8,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from moe_hub.config import Config, DataConfig, parse_mixture
+from moe_hub.config import Config, DataConfig
+from moe_hub.config.data import mixture_parts
 from moe_hub.data import cache
 from moe_hub.data.cache import Found, default_cache_dir, open_or_build
 from moe_hub.data.file_kind import kind_of
 from moe_hub.data.lambda_source import LambdaSource
 from moe_hub.data.pretrained import pretrained_folder, pretrained_key
-from moe_hub.data.row_source import file_rows
+from moe_hub.data.row_source import RowSource, file_rows, hold_out_everywhere
 from moe_hub.data.source import Progress, Source
 from moe_hub.data.text_source import TextSource
 from moe_hub.data.token_store import TokenStore, TokenWriter
 from moe_hub.data.tokenizer import (
+    TEXT_ALONE,
     PretrainedTokenizer,
     Tokenizer,
     byte_tokenizer,
@@ -62,7 +64,7 @@ def open_corpus(config: Config, *, cache_dir: Path | None = None, progress: Prog
 def corpus_of_entry(config: Config, folder: Path) -> Corpus:
     """The corpus whose tokens lie in an entry of the cache."""
     data = config.data
-    parts = parse_mixture(data.mixture or "") if data.source == "mixture" else ()
+    parts = mixture_parts(data)
     facts = cache.facts_of(folder)
     return Corpus(
         TokenStore.open(folder),
@@ -77,7 +79,7 @@ def open_sources(config: Config) -> list[Source]:
     data = config.data
     if data.source != "mixture":
         return [_open_source(data, config.model.max_seq_len)]
-    parts = parse_mixture(data.mixture or "")
+    parts = mixture_parts(data)
     place = {"file": "path", "hub": "name"}
     return [
         _open_source(
@@ -125,6 +127,7 @@ def key_parts(data: DataConfig, sources: list[Source], kind: str, root: Path) ->
 
 def _build(folder: Path, data: DataConfig, sources: list[Source], kind: str, progress: Progress) -> dict[str, Any]:
     facts = [{"source": source.label, **source.survey(progress)} for source in sources]
+    hold_out_everywhere([source for source in sources if isinstance(source, RowSource)])
     tokenizer = _make_tokenizer(data, sources, kind, progress)
     writer = TokenWriter(folder, tokenizer.vocab_size)
     try:
@@ -140,7 +143,17 @@ def _build(folder: Path, data: DataConfig, sources: list[Source], kind: str, pro
         "vocab_size": tokenizer.vocab_size,
         "stored_tokens": writer.position,
         "unigram_entropy": writer.unigram_entropy(),
+        "generation_template": generation_template(sources),
     }
+
+
+def generation_template(sources: list[Source]) -> str:
+    """What stands around a person's text (`{prompt}`) so that it looks as the data's prompts did in training.
+
+    Of a mixture it is that of the one source with answers; where there are several, none is right: `{prompt}` alone.
+    """
+    found = {source.generation_template for source in sources} - {TEXT_ALONE}
+    return found.pop() if len(found) == 1 else TEXT_ALONE
 
 
 def _make_tokenizer(data: DataConfig, sources: list[Source], kind: str, progress: Progress) -> Tokenizer:

@@ -80,11 +80,30 @@ def estimate(config: Config, *, cache_dir: Path | None = None) -> Estimate:
     return Estimate(vocabulary, round(tokens), batches, False, "estimated from a sample; exact once prepared")
 
 
-def _exact(config: Config, sources: list[Source], kind: str, root: Path) -> Estimate | None:
-    """What the cache knows; None where that would take long to find out, or is not there."""
+def cache_outlook(config: Config, *, cache_dir: Path | None = None) -> str:
+    """One line: whether the tokens of a config are in the cache, and why not; raises `DataError`.
+
+    Empty for the Hub, whose revision would have to be asked for.
+    """
+    root = cache_dir or cache.default_cache_dir()
+    sources = open_sources(config)
+    if any(isinstance(source, RowSource) and source.path is None for source in sources):
+        return ""
+    if _is_slow_to_hash(sources, root):
+        return "Hit or miss is known once the file has been hashed: Prepare tokens does that."
+    hit, reason = cache.outlook(root, key_parts(config.data, sources, tokenizer_kind(config.data, sources), root))
+    return f"Training on this would be a {'hit' if hit else 'miss'}: {reason}."
+
+
+def _is_slow_to_hash(sources: list[Source], root: Path) -> bool:
     files = [source.path for source in sources if isinstance(source, TextSource)]
     files += [source.path for source in sources if isinstance(source, RowSource) and source.path]
-    if any(path.stat().st_size > QUICK_BYTES and not cache.is_remembered(path, root) for path in files):
+    return any(path.stat().st_size > QUICK_BYTES and not cache.is_remembered(path, root) for path in files)
+
+
+def _exact(config: Config, sources: list[Source], kind: str, root: Path) -> Estimate | None:
+    """What the cache knows; None where that would take long to find out, or is not there."""
+    if _is_slow_to_hash(sources, root):
         return None
     if any(isinstance(source, RowSource) and source.path is None for source in sources):
         return None  # a Hub dataset: its revision is asked of the Hub

@@ -55,6 +55,11 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     bytes_read: int = 0
 
+    def described(self, name: str, size: int, rows: int | None = None) -> str:
+        """`Reading rows.jsonl, 1,000 rows, 0.3 of 2.1 MB`, for a line of progress."""
+        counted = "" if rows is None else f", {rows:,} rows"
+        return f"Reading {name}{counted}, {self.bytes_read / 1e6:,.1f} of {size / 1e6:,.1f} MB"
+
     def note(self, text: str) -> None:
         """Keeps a remark, once."""
         if text not in self.notes:

@@ -17,6 +17,7 @@ from typing import Any
 
 from moe_hub.config import DataConfig
 from moe_hub.data.rows import BadRow, Row, shortened
+from moe_hub.data.tokenizer import TEXT_ALONE
 from moe_hub.errors import DataError
 from moe_hub.lambda_calculus.judge import prefix_in_context
 from moe_hub.lambda_calculus.parser import parse
@@ -127,6 +128,33 @@ def render(row: Row, mapping: Mapping) -> Document | BadRow:
     if mapping.text_format == "text":
         return Document(((texts["text"], True),), normalised(texts["text"]))
     return _render_answer(row.line, values, mapping, texts)
+
+
+def prompt_around(mapping: Mapping) -> str:
+    """The template of a prompt with one place, `{prompt}`, for what a person writes; other columns are left empty.
+
+    For messages: what the user says, and what leads to the assistant's answer.
+    """
+    if mapping.text_format == "text":
+        return TEXT_ALONE
+    if mapping.text_format == "messages":
+        said = "".join(text for text, _ in _message_parts("user", "{prompt}", _doubled(mapping.message_template)))
+        return said + _message_parts("assistant", "", _doubled(mapping.message_template))[0][0]
+    template = mapping.prompt_template.replace("{input}\n", "")
+    places = [match[1] for match in PLACE.finditer(template) if match[1]]
+    own = {"prompt", mapping.columns.get("prompt")} & set(places) or set(places[:1])
+    filled = PLACE.sub(lambda match: "{prompt}" if match[1] in own else match[0] if not match[1] else "", template)
+    return filled if own else TEXT_ALONE
+
+
+def as_trained(template: str, text: str) -> str:
+    """A person's text in the template of `prompt_around`."""
+    return PLACE.sub(lambda match: text if match[1] == "prompt" else match[0][0], template)
+
+
+def _doubled(template: str) -> str:
+    """A template in which escaped braces stay escaped when it is filled once."""
+    return template.replace("{{", "{{{{").replace("}}", "}}}}")
 
 
 def normalised(text: str) -> str:

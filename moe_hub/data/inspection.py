@@ -19,7 +19,7 @@ from moe_hub.data.row_source import RowSource
 from moe_hub.data.row_stream import longer_samples
 from moe_hub.data.rows import BadRow
 from moe_hub.data.shape import shape_of
-from moe_hub.data.source import Progress
+from moe_hub.data.source import Progress, Source
 from moe_hub.data.text_source import TextSource
 from moe_hub.errors import DataError, MoeHubError
 
@@ -66,20 +66,55 @@ def inspect(config: Config, *, cache_dir: Path | None = None, progress: Progress
     Tokens go to a temporary folder, or to the cache in `cache_dir`, where a training finds them.
     """
     tell = progress or (lambda what, share: None)
-    report = Report(str(config.data.path or config.data.name or config.data.mixture or config.data.source))
+    report = Report(_named(config))
     try:
         sources = open_sources(config)
-        for source in sources:
-            if isinstance(source, RowSource):
-                _inspect_rows(source, report, tell)
-            elif isinstance(source, TextSource):
-                _inspect_text(source, report)
+        if len(sources) == 1:
+            _inspect_source(sources[0], report, tell)
+        else:
+            report = _together(config, [_inspect_source(source, Report(source.label), tell) for source in sources])
         if not report.problems:
             _inspect_tokens(config, report, cache_dir, tell)
     except MoeHubError as error:
         report.problems.append(str(error))
     report.usable = not report.problems
     return report
+
+
+def _named(config: Config) -> str:
+    data = config.data
+    return str({"file": data.path, "hub": data.name, "mixture": data.mixture}.get(data.source) or data.source)
+
+
+def _inspect_source(source: Source, report: Report, tell: Progress) -> Report:
+    if isinstance(source, RowSource):
+        _inspect_rows(source, report, tell)
+    elif isinstance(source, TextSource):
+        _inspect_text(source, report, tell)
+    return report
+
+
+def _together(config: Config, each: list[Report]) -> Report:
+    """The report of a mixture: what is countable under the name of its source, all messages."""
+    whole = Report(_named(config), kind="mixture", format=f"{len(each)} sources by weight")
+    for part in each:
+        name = Path(part.source).name
+        whole.rows += part.rows
+        whole.bad_rows += part.bad_rows
+        whole.notes += [line.strip() for line in bad_row_lines(_bad_rows(part), part.source)]
+        whole.duplicates |= {f"{name}: {what}": count for what, count in part.duplicates.items()}
+        whole.notes += [f"{name}: {part.format}"] if part.format else []
+        for texts, found in (
+            (whole.notes, part.notes),
+            (whole.warnings, part.warnings),
+            (whole.problems, part.problems),
+        ):
+            texts += [f"{name}: {text}" for text in found]
+    return whole
+
+
+def _bad_rows(report: Report) -> list[BadRow]:
+    return [BadRow(**row) for row in report.first_bad_rows]
 
 
 def _inspect_rows(source: RowSource, report: Report, tell: Progress) -> None:
@@ -125,12 +160,14 @@ def _judge_duplicates(source: RowSource, groups: npt.NDArray[np.uint64], report:
         )
 
 
-def _inspect_text(source: TextSource, report: Report) -> None:
+def _inspect_text(source: TextSource, report: Report, tell: Progress) -> None:
     report.kind, report.format = "text", "plain text: rows are cut from one stream, the last part is held out"
     lines: Counter[int] = Counter()
     sizes: list[int] = []
     text, number, characters = "", 0, 0
-    for chunk in decoded_chunks(source.path, Reading()):
+    reading, size = Reading(), source.path.stat().st_size
+    for chunk in decoded_chunks(source.path, reading):
+        tell(reading.described(source.path.name, size), reading.bytes_read / max(size, 1))
         *whole, text = (text + chunk).split("\n")
         for line in whole:
             number += 1
@@ -206,8 +243,8 @@ def as_text(report: Report) -> str:
         f"  {entry['rows']:,} rows: column {entry['column'] or '-'}, expected {entry['expected']}"
         for entry in report.bad_by_kind
     ]
-    lines += bad_row_lines((BadRow(**row) for row in report.first_bad_rows), report.source)
-    lines += [f"  {name.replace('_', ' '):<32}{count:,}" for name, count in report.duplicates.items()]
+    lines += bad_row_lines(_bad_rows(report), report.source)
+    lines += [f"  {name.replace('_', ' '):<31} {count:,}" for name, count in report.duplicates.items()]
     if report.leakage:
         random, ours = report.leakage["random_split"], report.leakage["split_by_group"]
         lines.append(

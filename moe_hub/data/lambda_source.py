@@ -32,6 +32,7 @@ class LambdaSource:
     """Training tasks from the split `train`, held-out ones from `test`; no term of one is in the other."""
 
     plain_text = False
+    generation_template = "{prompt} "  # the answer's first word stands after a blank, which only some tokenizers see
     text_length = 0  # a tokenizer needs no more than `training_texts` gives
 
     def __init__(self, data: DataConfig, max_seq_len: int) -> None:

@@ -5,6 +5,7 @@ Legend: B batch, T time.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from moe_hub.config import Config
-from moe_hub.data.batch import Batch
+from moe_hub.data.batch import Batch, Part, Whole
 from moe_hub.data.corpus import Corpus, open_corpus
 from moe_hub.data.row_stream import Batches, Row, training_epochs
 from moe_hub.data.shape import BATCH_ORDER, Shape, shape_of
@@ -44,6 +45,7 @@ class TrainingData:
         self.tokenizer: Tokenizer = corpus.tokenizer
         if (corpus.store.kind == SAMPLE).any():
             self.tokenizer.begin_with_bos()
+        self.tokenizer.generation_template = str(corpus.facts["generation_template"])
         self.width, self.batch_size = config.model.max_seq_len, config.train.batch_size
         self.shape: Shape = shape_of(config, corpus)
         self.unigram_entropy = float(corpus.facts["unigram_entropy"])
@@ -60,18 +62,22 @@ class TrainingData:
         """Tokens of an epoch, padding not counted."""
         return self.shape.batches.epochs.num_tokens
 
-    def train_batch(self, index: int, unlocked_level: int | None = None) -> Batch:
+    def train_batch(self, index: int, unlocked_level: int | None = None, part: Part | None = None) -> Batch:
         """Batch number `index` of the training: a pure function of (config.seed, index, unlocked_level).
 
-        With `unlocked_level` only samples up to that level are used (the lowest level, where none is that low).
+        With `unlocked_level` only samples up to that level are used (the lowest level, where none is that low); with
+        `part` only its rows are built.
         """
-        return self._batch(self._batches_of(unlocked_level).rows(index))
+        rows = self._batches_of(unlocked_level).rows(index)
+        if part is None or part.count == 1:
+            return self._batch(rows)
+        fills, own = tuple(map(_fill, rows)), part.rows(len(rows))
+        built = self._batch([rows[number] for number in own] or [[]], max(fills))
+        return replace(built, whole=Whole(fills, own))
 
     def eval_batches(self, limit: int | None) -> list[Batch]:
         """Held-out rows, packed, always the same; at most `limit` batches."""
-        rows = sorted(
-            self.shape.held_out.rows(self._most(limit)), key=lambda row: sum(end - begin for begin, end in row)
-        )
+        rows = sorted(self.shape.held_out.rows(self._most(limit)), key=_fill)
         return [self._batch(rows[first : first + self.batch_size]) for first in range(0, len(rows), self.batch_size)]
 
     def task_batches(self, limit: int | None) -> list[TaskBatch]:
@@ -100,9 +106,10 @@ class TrainingData:
         epochs = training_epochs(store, self.width, usable, self.corpus.weights, self.config.seed)
         return Batches(epochs, self.batch_size, (self.config.seed, *BATCH_ORDER))
 
-    def _batch(self, rows: list[Row]) -> Batch:
+    def _batch(self, rows: list[Row], width: int = 0) -> Batch:
+        """The rows as a batch, as wide as the fullest of them, or wider."""
         store = self.corpus.store
-        width = max(sum(end - begin for begin, end in row) for row in rows)
+        width = max(width, *map(_fill, rows))
         ids_BT = np.full((len(rows), width), self.tokenizer.pad_id, np.int64)
         labels_BT = np.full((len(rows), width), NO_TARGET, np.int64)
         documents_BT = np.zeros((len(rows), width), np.int64)
@@ -115,6 +122,11 @@ class TrainingData:
                     labels_BT[number, at + first - begin : at + last - begin] = store.ids[first:last]
                 at += end - begin
         return Batch(torch.from_numpy(ids_BT), torch.from_numpy(labels_BT), torch.from_numpy(documents_BT))
+
+
+def _fill(row: Row) -> int:
+    """Tokens of a row."""
+    return sum(end - begin for begin, end in row)
 
 
 def open_data(config: Config, *, cache_dir: Path | None = None, progress: Progress | None = None) -> TrainingData:

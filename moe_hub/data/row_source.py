@@ -14,7 +14,7 @@ import numpy.typing as npt
 from moe_hub.config import DataConfig
 from moe_hub.data.cache import sha256_of_file
 from moe_hub.data.file_kind import FileKind, Reading
-from moe_hub.data.formats import Document, Mapping, detect, render
+from moe_hub.data.formats import Document, Mapping, detect, prompt_around, render
 from moe_hub.data.quality import (
     Survey,
     bad_row_lines,
@@ -107,11 +107,27 @@ class RowSource:
         for number, item in enumerate(self.documents(reading)):
             self.found.add(item)
             if number % 1000 == 0:
-                progress(f"Reading {self.label}", min(1.0, reading.bytes_read / max(self.size, 1)))
+                progress(self._reading(reading, number), min(1.0, reading.bytes_read / max(self.size, 1)))
         self.notes = reading.notes
         if self._most_rows is not None and self.found.good + self.found.bad == self._most_rows:
             self.notes.append(f"only the first {self._most_rows} rows are read (data.num_train_samples)")
         return self.found
+
+    def _reading(self, reading: Reading, rows: int) -> str:
+        """What is read at the moment."""
+        if self.path:
+            return reading.described(self.name, self.size, rows)
+        return f"Reading {self.name}, {rows:,} of {self.size:,} rows"
+
+    @property
+    def name(self) -> str:
+        """The file's name, or what the Hub calls it."""
+        return self.path.name if self.path else self.label
+
+    @property
+    def generation_template(self) -> str:
+        """As the protocol says; from the templates of the mapping."""
+        return prompt_around(self.mapping)
 
     @property
     def text_length(self) -> int:
@@ -129,13 +145,14 @@ class RowSource:
     def write(self, writer: TokenWriter, tokenizer: Tokenizer, number: int, progress: Progress) -> dict[str, Any]:
         """Appends all good rows."""
 
-        def told() -> Iterator[tuple[Document, bool]]:
+        def followed() -> Iterator[tuple[Document, bool]]:
             for done, pair in enumerate(self._split()):
                 if done % 500 == 0:
-                    progress(f"Tokenising {self.label}", done / max(self.found.good, 1))
+                    told = f"Tokenising {self.name}, {done:,} of {self.found.good:,} rows"
+                    progress(told, done / max(self.found.good, 1))
                 yield pair
 
-        write_documents(told(), writer, tokenizer, number)
+        write_documents(followed(), writer, tokenizer, number)
         return {}
 
     @property
@@ -157,6 +174,23 @@ class RowSource:
             trained += not held_out
             if held_out or most is None or trained <= most:
                 yield document, held_out
+
+
+def hold_out_everywhere(sources: list[RowSource]) -> None:
+    """What one source of a mixture holds out is trained on from no other; called after their surveys.
+
+    Raises `DataError` where that leaves a source nothing to train on.
+    """
+    if len(sources) < 2:
+        return
+    held_out = np.concatenate([source.found.groups[source.held_out] for source in sources])
+    for source in sources:
+        source.held_out = np.isin(source.found.groups, held_out)
+        if source.held_out.all():
+            raise DataError(
+                f"{source.label}: all its rows are held out, because they stand in another source of the mixture "
+                "too; leave one of the two out"
+            )
 
 
 def file_rows(path: Path, kind: FileKind, data: DataConfig) -> RowSource:

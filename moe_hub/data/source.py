@@ -25,6 +25,10 @@ class Source(Protocol):
     def text_length(self) -> int:
         """Characters of all texts; known after `survey`."""
 
+    @property
+    def generation_template(self) -> str:
+        """What stood around prompts in training, with `{prompt}` in it: `{prompt}` alone where nothing did."""
+
     def key_parts(self, root: Any) -> dict[str, str]:
         """Everything that decides the documents and their split, for the key of the token cache."""
 

@@ -12,7 +12,7 @@ from moe_hub.data.cache import sha256_of_file
 from moe_hub.data.file_kind import Reading, decoded_chunks
 from moe_hub.data.source import Progress
 from moe_hub.data.token_store import STREAM, TokenWriter
-from moe_hub.data.tokenizer import Tokenizer
+from moe_hub.data.tokenizer import TEXT_ALONE, Tokenizer
 from moe_hub.errors import DataError
 
 PIECE = 1 << 16
@@ -23,6 +23,7 @@ class TextSource:
     """Plain text; the split is by characters, so it does not depend on the tokenizer."""
 
     plain_text = True
+    generation_template = TEXT_ALONE
 
     def __init__(self, path: Path, data: DataConfig) -> None:
         self.label = str(path)
@@ -42,7 +43,7 @@ class TextSource:
         for chunk in decoded_chunks(self.path, reading):
             self.text_length += len(chunk)
             self._characters.update(chunk)
-            progress(f"Reading {self.path.name}", reading.bytes_read / max(size, 1))
+            progress(reading.described(self.path.name, size), reading.bytes_read / max(size, 1))
         if self._train_length < 1 or self._train_length >= self.text_length:
             raise DataError(f"{self.path}: {self.text_length} character(s) of text are too few to train on; add text")
         return {"format": "plain text", "characters": self.text_length, "different_characters": len(self._characters)}
@@ -65,7 +66,8 @@ class TextSource:
             for ids in tokenizer.encode_many(split_at_lines(chunk)):
                 writer.append(ids, learned=True)
             written += len(chunk)
-            progress(f"Tokenising {self.path.name}", written / self.text_length)
+            done = f"Tokenising {self.path.name}, {written:,} of {self.text_length:,} characters"
+            progress(done, written / self.text_length)
         return {}
 
     @property

@@ -36,6 +36,9 @@ PRETRAINED_FILES = (
     "chat_template.jinja",
 )
 
+PROMPT_FILE = "prompt_template.json"  # beside the tokenizer's files: how the data wrote its prompts
+TEXT_ALONE = "{prompt}"
+
 Ids = npt.NDArray[np.uint32]
 
 
@@ -44,6 +47,7 @@ class Tokenizer:
 
     def __init__(self, kind: str, backend: Backend, config: dict[str, Any]) -> None:
         self.kind = kind
+        self.generation_template = TEXT_ALONE  # what stood around prompts in the data that it is saved with
         self.backend = backend
         self.config = config
         backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
@@ -92,6 +96,11 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(folder / "tokenizer.json"))
         (folder / "tokenizer_config.json").write_text(json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
+        self._save_template(folder)
+
+    def _save_template(self, folder: Path) -> None:
+        text = json.dumps({"prompt_template": self.generation_template}, ensure_ascii=False)
+        (folder / PROMPT_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 class PretrainedTokenizer(Tokenizer):
@@ -109,6 +118,7 @@ class PretrainedTokenizer(Tokenizer):
         for name in PRETRAINED_FILES:
             if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, Path(folder) / name)
+        self._save_template(Path(folder))
 
 
 def lambda_tokenizer() -> Tokenizer:
@@ -158,6 +168,16 @@ def load_tokenizer(folder: Path | str, kind: str = "pretrained") -> Tokenizer:
     if kind == "pretrained":
         return PretrainedTokenizer(folder)
     return Tokenizer(kind, _read_backend(folder), _read_config(folder))
+
+
+def generation_template_of(folder: Path) -> str:
+    """What stood around prompts in the data of a checkpoint (`{prompt}` is the person's text); `{prompt}` alone where
+    nothing did or nothing was kept."""
+    try:
+        template = json.loads((folder / PROMPT_FILE).read_text(encoding="utf-8"))["prompt_template"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return TEXT_ALONE
+    return template if isinstance(template, str) else TEXT_ALONE
 
 
 def _finish(kind: str, backend: Backend, special: Sequence[str]) -> Tokenizer:

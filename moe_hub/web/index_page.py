@@ -10,7 +10,7 @@ from pathlib import Path
 STYLES = ("vendor/bootstrap.min.css", "tokens.css", "workbench.css")
 SCRIPTS = (
     "core.js", "address.js", "figure.js", "status.js", "runs.js", "form.js", "tabs.js", "analysis.js", "inference.js",
-    "models.js", "data.js", "live.js",
+    "compare.js", "models.js", "upload.js", "report.js", "data.js", "live.js",
 )  # fmt: skip
 PLOTLY_2D, PLOTLY_3D = "vendor/plotly-cartesian.min.js", "vendor/plotly-gl3d.min.js"
 

@@ -8,10 +8,14 @@ from typing import Any
 import orjson
 
 from moe_hub.config import Config
+from moe_hub.config.data import mixture_parts
 from moe_hub.data.corpus import open_sources
 from moe_hub.data.file_kind import Reading, decoded_chunks, kind_of
+from moe_hub.data.formats import Mapping
+from moe_hub.data.lambda_source import LambdaSource
 from moe_hub.data.row_source import RowSource
 from moe_hub.data.rows import BadRow, Row, read_rows
+from moe_hub.data.source import Source
 from moe_hub.data.text_source import TextSource
 
 ROWS = 20
@@ -20,13 +24,36 @@ MOST_COLUMNS = 24
 
 
 def preview(config: Config) -> dict[str, Any]:
-    """{"kind", "columns", "rows", "texts", "format", "mapping", "problems"}; raises `DataError`."""
-    source = open_sources(config)[0]
+    """{"kind", "columns", "rows", "texts", "format", "mapping", "templates", "problems"}; raises `DataError`.
+
+    Of a mixture: a row for each source, and the first texts of all.
+    """
+    sources = open_sources(config)
+    if len(sources) == 1:
+        return _preview(sources[0])
+    parts = mixture_parts(config.data)
+    found = [_preview(source) for source in sources]
+    rows = [
+        [f"{part.weight:.1%}", source.label, each["format"]]
+        for part, source, each in zip(parts, sources, found, strict=True)
+    ]
+    return {
+        "kind": "mixture", "columns": ["share of the rows", "source", "format"], "rows": rows,
+        "texts": [text for each in found for text in each["texts"][:2]], "format": f"{len(parts)} sources by weight",
+        "mapping": {}, "templates": {}, "problems": [text for each in found for text in each["problems"]],
+    }  # fmt: skip
+
+
+def _preview(source: Source) -> dict[str, Any]:
     if isinstance(source, TextSource):
         return _text(source)
     if isinstance(source, RowSource) and source.path is not None:
         return _rows(source)
-    return {"kind": "", "columns": [], "rows": [], "texts": [], "format": "", "mapping": {}, "problems": []}
+    found = {"kind": "", "columns": [], "rows": [], "texts": [], "mapping": {}, "templates": {}, "problems": []}
+    if not isinstance(source, LambdaSource):
+        return {**found, "format": "known once the Hub has been asked: Inspect does that"}
+    texts = [_short(document.text) for document in islice(source.training_documents(), ROWS)]
+    return {**found, "format": f"generated tasks, layout {source.settings.layout}", "texts": texts}
 
 
 def _text(source: TextSource) -> dict[str, Any]:
@@ -34,7 +61,7 @@ def _text(source: TextSource) -> dict[str, Any]:
     lines = chunk.splitlines()[:ROWS]
     return {
         "kind": "text", "columns": ["line"], "rows": [[str(i + 1), _short(line)] for i, line in enumerate(lines)],
-        "texts": [], "format": "plain text", "mapping": {}, "problems": [],
+        "texts": [], "format": "plain text", "mapping": {}, "templates": {}, "problems": [],
     }  # fmt: skip
 
 
@@ -53,8 +80,18 @@ def _rows(source: RowSource) -> dict[str, Any]:
     return {
         "kind": kind, "columns": columns, "rows": rows, "texts": texts, "format": mapping.describe(),
         "mapping": dict(mapping.columns),
+        "templates": _templates(mapping),
         "problems": problems,
     }  # fmt: skip
+
+
+def _templates(mapping: Mapping) -> dict[str, str]:
+    """The templates that the format uses."""
+    if mapping.text_format == "messages":
+        return {"message_template": mapping.message_template}
+    if mapping.has_answer:
+        return {"prompt_template": mapping.prompt_template, "answer_template": mapping.answer_template}
+    return {}
 
 
 def _problem(row: BadRow) -> str:

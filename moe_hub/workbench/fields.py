@@ -43,6 +43,11 @@ class FormField:
         """Dotted section, empty for the fields of the root."""
         return self.path.rpartition(".")[0]
 
+    @property
+    def is_template(self) -> bool:
+        """Whether blanks and line ends count in it, as in the templates of prompts."""
+        return self.kind == "text" and self.path.endswith("_template")
+
 
 @cache
 def form_fields() -> dict[str, FormField]:
@@ -125,6 +130,8 @@ def _parse(field: FormField, value: Any) -> Any:
     text = "" if value is None else str(value).strip()
     if not text and field.optional:
         return None
+    if field.is_template:
+        return str(value)
     if field.kind in ("integer", "number"):
         return _parse_number(text)
     if field.kind == "integers":

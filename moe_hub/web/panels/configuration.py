@@ -251,6 +251,8 @@ def _control(each: FormField, value: Any) -> list[Any]:
     # Text inputs keep whatever is typed, so a wrong value can be named; a number input would hide it.
     if each.path == "train.device":
         return [dbc.Input(id=place, type="text", value=value, list="devices", autocomplete="off")]
+    if each.is_template:
+        return [dbc.Textarea(id=place, value=value, rows=2, spellcheck=False, placeholder="of the format")]
     entry = dbc.Input(id=place, type="text", inputmode=mode, value=value, autocomplete="off",
                       placeholder="none" if each.optional else None)  # fmt: skip
     return [*_slider(each, value), entry]

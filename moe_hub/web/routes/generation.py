@@ -9,6 +9,7 @@ from typing import Any
 import flask
 from flask import Response
 
+from moe_hub.data.tokenizer import generation_template_of
 from moe_hub.errors import DataError, MoeHubError
 from moe_hub.lambda_calculus.judge import judge
 from moe_hub.web.routes.asked import json_answer, json_body, number_of, text_of, whole_of
@@ -27,7 +28,8 @@ def routes(workbench: Workbench) -> list[Any]:
         body = json_body()
         checkpoint = find_checkpoint(workbench.store, text_of(body, "key"))
         prompt = text_of(body, "prompt", most=LONGEST_PROMPT)
-        arguments = [os.fspath(checkpoint.folder), "--prompt", "-", "--json-lines", *sampling(body)]
+        raw = ["--raw-prompt"] if body.get("raw") is True else []
+        arguments = [os.fspath(checkpoint.folder), "--prompt", "-", "--json-lines", *raw, *sampling(body)]
         return json_answer({"job": workbench.jobs.start("moe_hub.generate", arguments, prompt)})
 
     def read(job_id: str) -> Response:
@@ -58,8 +60,13 @@ def routes(workbench: Workbench) -> list[Any]:
         except MoeHubError as error:  # a run of another kind, or of an older version, has no such task
             return json_answer({"unreadable": str(error)})
 
+    def template() -> Response:
+        checkpoint = find_checkpoint(workbench.store, flask.request.args.get("key", ""))
+        return json_answer({"template": generation_template_of(checkpoint.folder)})
+
     return [
         ("api/example", example, "GET"),
+        ("api/prompt-template", template, "GET"),
         ("api/generate", generate, "POST"),
         ("api/jobs/<job_id>", read, "GET"),
         ("api/jobs/stop", stop, "POST"),
