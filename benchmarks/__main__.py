@@ -24,6 +24,7 @@ QUICK = {
     "generation": "generation with and without the key-value cache",
     "pipeline": "data loading and the run writer, in units of a step",
     "data": "second load of a prepared 100 MB text against the first",
+    "upload": "a 1 GB upload by a browser: time, memory of the server, killed midway; preparing the file",
     "live": "live figures at scale: reader, routes, server and a real browser",
 }
 FULL = {"shakespeare": "dense and 4-expert arms against a nanoGPT equivalent: loss and CPU time, 2000 iterations"}

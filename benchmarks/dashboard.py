@@ -36,8 +36,8 @@ WATCH = """() => {
 class Dashboard:
     """`python -m moe_hub.web` on a free port. Use as a context manager; the server ends with it."""
 
-    def __init__(self, runs_dir: Path, data_dir: Path) -> None:
-        self.port = _free_port()
+    def __init__(self, runs_dir: Path, data_dir: Path, port: int = 0) -> None:
+        self.port = port or _free_port()
         self.address = f"http://127.0.0.1:{self.port}/"
         self._log = data_dir.with_suffix(".log").open("ab")
         self.process = subprocess.Popen(
