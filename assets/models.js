@@ -52,7 +52,7 @@
     });
     actions();
     if (!rows.length) return parts.table.replaceChildren(el("p", { class: "empty-line" }, "No checkpoints yet. A run writes them while it trains and at its end; Save, under the figure, writes one now."));
-    parts.table.replaceChildren(el("table", { class: "data-table" },
+    parts.table.replaceChildren(el("table", { class: "data-table cards" },
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, el("span", { class: "visually-hidden" }, "Choose")), COLUMNS.map(header))),
       el("tbody", {}, shown.map(tableRow))));
   }
@@ -70,12 +70,12 @@
       chosen = box.checked ? [...chosen, row.key] : chosen.filter((key) => key !== row.key);
       actions();
     });
-    const number = (text) => el("td", { class: "number" }, text);
-    return el("tr", {}, el("td", {}, box),
-      el("td", {}, el("span", { class: "cell-title" }, row.title), row.best ? el("span", { class: "tag" }, "best") : null, el("span", { class: "run-meta" }, row.run)),
-      el("td", {}, row.architecture), number(hub.whole(row.step)), number(row.loss === null ? "–" : hub.decimal(row.loss)),
-      number(row.exact_match === null ? "–" : `${(100 * row.exact_match).toFixed(1)} %`), number(size(row.bytes)),
-      number(new Date(row.time * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" })));
+    const number = (label, text) => el("td", { class: "number", "data-label": label }, text);
+    return el("tr", {}, el("td", { class: "cell-box" }, box),
+      el("td", { class: "cell-run" }, el("span", { class: "cell-title" }, row.title), row.best ? el("span", { class: "tag" }, "best") : null, el("span", { class: "run-meta" }, row.run)),
+      el("td", { "data-label": "Architecture" }, row.architecture), number("Step", hub.whole(row.step)), number("Held-out loss", row.loss === null ? "–" : hub.decimal(row.loss)),
+      number("Exact match", row.exact_match === null ? "–" : `${(100 * row.exact_match).toFixed(1)} %`), number("Size", size(row.bytes)),
+      number("Written", new Date(row.time * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" })));
   }
 
   function actions() {
@@ -84,7 +84,7 @@
     parts.actions.replaceChildren(
       el("span", { class: "note" }, chosen.length ? `${chosen.length} chosen` : "Choose checkpoints"),
       button("Load", one, () => { hub.inference.wanted = one.key; hub.tabs.show("inference", true); }),
-      button("Compare", chosen.length > 1 && chosen.length <= 6, compare),
+      button("Compare", chosen.length > 1 && chosen.length <= 6, () => hub.compare.open(parts.comparison, [...chosen], rows)),
       button("Download", one, () => askDownload(one)),
       button("Resume run", one, () => act("resume", one)),
       button("Fork", one, () => askFork(one)),
@@ -147,104 +147,6 @@
     const steps = el("input", { class: "form-control", type: "number", id: "fork-steps", min: row.step + 1, step: 1, value: Math.max(row.max_steps || 0, 2 * row.step) });
     ask(el("label", { for: "fork-steps" }, "A new run that begins here and trains to step"), steps,
       el("button", { type: "button", class: "button small primary", onclick: () => act("fork", row, { max_steps: Number(steps.value) }) }, "Start the fork"));
-  }
-
-  async function compare() {
-    hub.setText(parts.message, "");
-    parts.comparison.replaceChildren(el("p", { class: "note" }, "Reading the weights"));
-    try {
-      drawComparison(await hub.request(`api/checkpoints/compare?keys=${encodeURIComponent(chosen.join(","))}`));
-    } catch (error) {
-      parts.comparison.replaceChildren(el("p", { class: "field-error" }, error.message));
-    }
-  }
-
-  function drawComparison(found) {
-    const names = found.checkpoints.map((key) => {
-      const row = rows.find((each) => each.key === key);
-      return row ? `${row.title} · ${hub.whole(row.step)}` : key;
-    });
-    const head = (first) => el("thead", {}, el("tr", {}, el("th", { scope: "col" }, first), names.map((name, index) => el("th", { scope: "col", class: "number", title: found.checkpoints[index] }, name))));
-    const cell = (value) => el("td", { class: "number" }, value === null || value === undefined ? "–" : typeof value === "number" ? hub.decimal(value) : String(value));
-    const block = (title, note, first, lines) => el("section", { class: "compare-block" }, el("h3", {}, title), note ? el("p", { class: "note" }, note) : null,
-      lines.length ? el("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": title }, el("table", { class: "data-table" }, head(first), el("tbody", {}, lines.map(([name, values]) => el("tr", {}, el("th", { scope: "row" }, name), values.map(cell)))))) : el("p", { class: "note" }, "None."));
-    const layers = Array.from(new Set(found.weights.flatMap((each) => Object.keys(each.layers))));
-    parts.samples = el("div", { class: "samples" });
-    parts.evaluations = el("div", {});
-    parts.samplePrompt = el("input", { class: "form-control", id: "compare-prompt", value: "", placeholder: "Prompt for all of them", "aria-label": "Prompt for all of them" });
-    hub.request(`api/example?key=${encodeURIComponent(found.checkpoints[0])}&number=0`).then((task) => { if (!parts.samplePrompt.value) parts.samplePrompt.value = task.prompt || ""; }).catch(() => {});
-    parts.comparison.replaceChildren(
-      block("Config difference", "", "Field", found.config.map((line) => [line.key, line.values.map((value) => (Array.isArray(value) ? value.join(", ") : value))])),
-      block("Metrics at the checkpoint", "Each on the held-out data of its own run.", "Metric", found.metrics.map((line) => [line.name, line.values])),
-      block("Distance of the weights", `|b − a| / |a| of each layer from ${names[0]}.`, "Layer", layers.map((layer) => [layer, [0, ...found.weights.map((each) => each.layers[layer] ?? null)]])),
-      rotations(found, names, block),
-      el("section", { class: "compare-block" }, el("h3", {}, "On the same data"), el("p", { class: "note" }, "Evaluates each on the same generated lambda tasks, one after the other."),
-        el("button", { type: "button", class: "button small", id: "evaluate-all", onclick: () => evaluateAll(found.checkpoints, names) }, "Evaluate all"), parts.evaluations),
-      el("section", { class: "compare-block" }, el("h3", {}, "Sample outputs"),
-        el("div", { class: "button-row" }, parts.samplePrompt, el("button", { type: "button", class: "button small", id: "sample-all", onclick: () => sampleAll(found.checkpoints, names) }, "Generate with all")), parts.samples));
-  }
-
-  function rotations(found, names, block) {
-    const places = Array.from(new Set(found.rotations.flatMap((each) => Object.keys(each))));
-    if (!places.length) return "";
-    const lines = [];
-    places.forEach((place, layer) => {
-      const experts = Math.max(...found.rotations.map((each) => (each[place] || []).length));
-      for (let expert = 0; expert < experts; expert += 1) {
-        lines.push([`layer ${layer}, expert ${expert}`, found.rotations.map((each) => ((each[place] || [])[expert] || []).map((angle) => angle.toFixed(3)).join("  ") || null)]);
-      }
-    });
-    return block("Rotation angles", "In rad, at each checkpoint.", "Expert", lines);
-  }
-
-  async function runJob(start) {
-    const { job } = await start();
-    let offset = 0;
-    let text = "";
-    for (;;) {
-      const answer = await hub.request(`api/jobs/${job}?offset=${offset}`);
-      offset = answer.offset;
-      text += answer.text;
-      if (answer.state === "failed") throw new Error(answer.error);
-      if (answer.state !== "running") return text;
-      await new Promise((resolve) => setTimeout(resolve, 300));
-    }
-  }
-
-  async function evaluateAll(keys, names) {
-    const button = document.getElementById("evaluate-all");
-    button.disabled = true;
-    const shown = ["loss", "perplexity", "token_accuracy", "exact_match"];
-    const results = [];
-    const table = () => parts.evaluations.replaceChildren(el("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Evaluation on the same data" }, el("table", { class: "data-table" },
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Metric"), names.map((name) => el("th", { scope: "col", class: "number" }, name)))),
-      el("tbody", {}, shown.map((name) => el("tr", {}, el("th", { scope: "row" }, name.replace("_", " ")), keys.map((_, index) => el("td", { class: "number" }, results[index] === undefined ? "…" : results[index] instanceof Error ? results[index].message : name in results[index] ? hub.decimal(results[index][name]) : "–"))))))));
-    table();
-    for (const [index, key] of keys.entries()) {
-      try {
-        results[index] = JSON.parse(await runJob(() => hub.post("api/evaluate", { key, data: "lambda", num: 200 })));
-      } catch (error) {
-        results[index] = error;
-      }
-      table();
-    }
-    button.disabled = false;
-  }
-
-  async function sampleAll(keys, names) {
-    const button = document.getElementById("sample-all");
-    button.disabled = true;
-    const places = names.map((name) => el("pre", { tabindex: 0, "aria-label": `Text of ${name}` }, "…"));
-    parts.samples.replaceChildren(...names.map((name, index) => el("div", { class: "sample" }, el("h4", {}, name), places[index])));
-    for (const [index, key] of keys.entries()) {
-      try {
-        const text = await runJob(() => hub.post("api/generate", { key, prompt: parts.samplePrompt.value, max_new_tokens: 96 }));
-        places[index].textContent = text.split("\n").filter((line) => line.trim()).map((line) => JSON.parse(line).text).join("");
-      } catch (error) {
-        places[index].textContent = error.message;
-      }
-    }
-    button.disabled = false;
   }
 
   hub.tabs.register("models", { open });

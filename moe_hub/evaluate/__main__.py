@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_hub.errors import MoeHubError
+from moe_hub.lambda_calculus import OOD_SETS
 
 COMPARED = ("loss", "loss_minus_first", "perplexity", "bits_per_byte", "exact_match")
 
@@ -45,6 +46,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="one key of the data config",
     )
     parser.add_argument("--num", type=int, default=2000, help="lambda tasks to answer (default 2000)")
+    parser.add_argument(
+        "--ood",
+        nargs="+",
+        choices=tuple(OOD_SETS),
+        default=[],
+        help="answer lambda tasks outside the training range, too: "
+        + "; ".join(f"{name}: {row.title}" for name, row in OOD_SETS.items()),
+    )
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     return parser
@@ -57,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.num < 1 or options.batch_size < 1:
         parser.error("--num and --batch-size must be at least 1")
     several = len(options.checkpoints) > 1 or options.data_of is not None
+    if several and options.ood:
+        parser.error("--ood goes with one checkpoint")
     try:
         print(_comparison(options) if several else _report(options))
     except MoeHubError as error:
@@ -91,6 +102,7 @@ def _report(options: argparse.Namespace) -> str:
         options.data,
         options.overrides,
         num_tasks=options.num,
+        ood=options.ood,
         batch_size=options.batch_size,
         progress=progress,
     )
@@ -103,13 +115,21 @@ def table(found: dict[str, Any]) -> str:
     lines = [f"checkpoint  {found['checkpoint']}", f"data        {found['data']}"]
     shown = ("loss", "perplexity", "token_accuracy", "exact_match")
     lines += [f"{name:<24}{found[name]:.4f}" for name in shown if name in found]
-    for name, value in found.get("tasks", {}).items():
+    for label in (name for name in found if name == "tasks" or name.startswith("out of distribution")):
+        lines += ["", label] if label != "tasks" else []
+        lines += _counts(found[label])
+    return "\n".join(lines)
+
+
+def _counts(tasks: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for name, value in tasks.items():
         if "share" in value:
             lines.append(_share(name, value))
             continue
         lines.append(name)
         lines += [_share(f"  {key}", count) for key, count in value.items()]
-    return "\n".join(lines)
+    return lines
 
 
 def comparison_table(data: str, lines: Sequence[dict[str, Any]]) -> str:
@@ -123,7 +143,9 @@ def comparison_table(data: str, lines: Sequence[dict[str, Any]]) -> str:
     return "\n".join(shown)
 
 
-def _interval(name: str, value: Sequence[float]) -> str:
+def _interval(name: str, value: Sequence[float | None]) -> str:
+    if value[1] is None:
+        return f"{name:<24}{value[0]:.4f}"
     return f"{name:<24}{value[0]:.4f}  95 % [{value[1]:.4f}, {value[2]:.4f}]"
 
 

@@ -33,6 +33,7 @@ WEIGHTS = "model.safetensors"
 
 Progress = Callable[[str], None]
 Mask = npt.NDArray[np.bool_]
+Interval = tuple[float, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "checkpoint": each["checkpoint"],
                 "loss": loss,
-                "perplexity": tuple(math.exp(min(value, 700.0)) for value in loss) if loss else None,
+                "perplexity": [None if each is None else math.exp(min(each, 700.0)) for each in loss] if loss else None,
                 "bits_per_byte": bits,
                 "loss_minus_first": difference,
                 "token_accuracy": sum(rows["right"]) / max(1.0, tokens.sum()) if comparable else None,
@@ -98,15 +99,15 @@ def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def _ratio(top: npt.NDArray[Any], bottom: npt.NDArray[Any]) -> tuple[float, float, float]:
-    """(value, low, high) of sum(top) / sum(bottom), with the 95 % interval of a ratio estimate over rows.
+def _ratio(top: npt.NDArray[Any], bottom: npt.NDArray[Any]) -> Interval:
+    """(value, low, high) of sum(top) / sum(bottom), with the 95 % interval of a ratio over rows, None for one row.
 
     Cochran, Sampling Techniques (1977), 6.3, without the correction for a finite population.
     """
     total = max(1.0, float(bottom.sum()))
     value, count = float(top.sum()) / total, len(top)
     if count < 2:
-        return value, math.nan, math.nan
+        return value, None, None
     spread = 1.96 * math.sqrt(float(np.square(top - value * bottom).sum()) * count / (count - 1)) / total
     return value, value - spread, value + spread
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +85,7 @@ def test_models_compare_download_fork_and_delete(trained_site: Site, visit: Visi
     page.click("#model-actions >> text=Compare")
     until(lambda: "Distance of the weights" in page.inner_text("#model-comparison"))
     assert "Rotation angles" in page.inner_text("#model-comparison")
+    until(lambda: page.is_enabled("#evaluate-all"), 120)
     page.fill("#compare-prompt", "<syn> ( λ a . a ) λ b . b =")
     page.click("#sample-all")
     until(lambda: page.is_enabled("#sample-all"), 120)
@@ -113,6 +118,35 @@ def test_models_compare_download_fork_and_delete(trained_site: Site, visit: Visi
     assert boxes.count() == count
     page.click("text=Delete for good")
     until(lambda: boxes.count() == count - 1)
+
+
+def test_two_checkpoints_are_compared_on_the_same_data_as_in_the_shell(trained_site: Site, visit: Visit) -> None:
+    page = visit("?tab=models").page
+    boxes = page.locator("#panel-models tbody input[type=checkbox]")
+    until(lambda: boxes.count() == 2)
+    boxes.nth(0).check()
+    boxes.nth(1).check()
+    page.click("#model-actions >> text=Compare")
+    scores = page.locator("#compare-scores")
+    until(lambda: "Whole answer right" in scores.inner_text(), 120)
+    said = page.inner_text("#evaluate-note")
+    assert "tokens to predict" in said
+    assert "tasks with an answer" in said
+    page.click(".in-a-shell summary")
+    words = shlex.split(page.inner_text(".in-a-shell pre"))
+    environment = {**os.environ, "MOE_HUB_DATA": str(trained_site.data_dir)}
+    done = subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, timeout=120, env=environment)
+    lines = json.loads(done.stdout)["checkpoints"]
+    assert all(line["cached"] for line in lines)  # the page's own numbers, kept beside the run
+    shown = page.locator("#compare-scores tbody tr").first.locator("td").all_inner_texts()
+    assert [text.split()[0] for text in shown] == [f"{line['loss'][0]:.4f}" for line in lines]
+    assert "to" in shown[0]
+    page.select_option("#compare-data", label="Generated lambda tasks")
+    until(lambda: "Every held-out row" in page.inner_text("#evaluate-note"))
+    page.click("#evaluate-stop")
+    until(lambda: page.inner_text("#evaluate-note") == "Stopped.")
+    assert page.is_enabled("#evaluate-all")
+    assert scores.inner_text() == ""
 
 
 def test_data_upload_preview_inspect_and_train(site: Site, visit: Visit, tmp_path: Path) -> None:
