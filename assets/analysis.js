@@ -8,6 +8,7 @@
   const cards = new Map(); // key -> {card, place, memory, version, visible}
   let shown = "";
   let timer = 0;
+  let table = null; // the table of several runs
   let drawing = Promise.resolve();
 
   const observer = new IntersectionObserver((entries) => {
@@ -59,7 +60,13 @@
     const wanted = `${ids.join(",")}|${state.figures.map((spec) => spec.key).join(",")}`;
     if (wanted === shown && host.childNodes.length) return;
     shown = wanted;
+    table = null;
     clear();
+    fill(host, ids);
+    hub.sweeps.mount(host).catch(() => {}); // a server that is away is told elsewhere
+  }
+
+  function fill(host, ids) {
     if (!ids.length || !state.figures.length) {
       host.replaceChildren(el("p", { class: "empty-line" }, ids.length ? "The selected runs have logged nothing yet." : "Select a run in the list to see all of its figures here; tick several to compare them."));
       return;
@@ -71,7 +78,63 @@
         el("span", { class: "button-row" },
           link(`api/runs/${run}/report.html`, "Report (HTML)", () => `?theme=${hub.theme()}`),
           link(`api/runs/${run}/metrics.csv`, "Metrics (CSV)"), link(`api/runs/${run}/config.yaml`, "Config (YAML)"))),
+      ids.length > 1 ? tableOf(ids) : "",
       el("div", { class: "figure-grid" }, state.figures.map(cardOf)));
+  }
+
+  // The runs side by side: where their configs differ and where their metrics ended, sortable by each column.
+  function tableOf(ids) {
+    const place = el("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Selected runs side by side" });
+    table = { ids, place, sort: null, descending: false, found: null };
+    fetchTable(table);
+    return el("section", { class: "runs-beside" },
+      el("div", { class: "grid-head" }, el("h3", {}, `${ids.length} runs side by side`),
+        el("a", { class: "quiet-button", href: `${hub.prefix}api/compare.csv?runs=${ids.join(",")}`, download: "" }, hub.icon("download"), "Table (CSV)")),
+      place);
+  }
+
+  async function fetchTable(asked) {
+    try {
+      asked.found = await hub.request(`api/compare?runs=${asked.ids.join(",")}`);
+      if (asked === table) showTable();
+    } catch (error) {
+      asked.place.replaceChildren(el("p", { class: "field-error" }, error.message));
+    }
+  }
+
+  function showTable() {
+    const { columns, rows } = table.found;
+    const ordered = [...rows];
+    if (table.sort !== null) ordered.sort((one, other) => compareCells(one.cells[table.sort], other.cells[table.sort], table.descending));
+    const head = columns.map((name, index) => {
+      const direction = table.sort !== index ? "none" : table.descending ? "descending" : "ascending";
+      return el("th", { scope: "col", "aria-sort": direction }, el("button", { type: "button", class: "sort-button", onclick: () => sortBy(index) }, name, direction === "none" ? "" : table.descending ? " ▾" : " ▴"));
+    });
+    table.place.replaceChildren(el("table", { class: "data-table beside-table" },
+      el("thead", {}, el("tr", {}, head)),
+      el("tbody", {}, ordered.map((row) => el("tr", {}, row.cells.map((value, index) => (index === 0
+        ? el("th", { scope: "row" }, el("button", { type: "button", class: "run-name", title: row.id, onclick: () => hub.runs.focus(row.id) }, String(value)))
+        : el("td", { class: typeof value === "number" ? "number" : "" }, cell(value)))))))));
+  }
+
+  function sortBy(index) {
+    table.descending = table.sort === index ? !table.descending : false;
+    table.sort = index;
+    showTable();
+    table.place.querySelectorAll(".sort-button")[index].focus();
+  }
+
+  // Numbers by size, what is missing or not a number last.
+  function compareCells(one, other, descending) {
+    const rank = (value) => (value === null ? 2 : typeof value === "number" ? 0 : 1);
+    if (rank(one) !== rank(other)) return rank(one) - rank(other);
+    const order = rank(one) === 0 ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
+    return descending ? -order : order;
+  }
+
+  function cell(value) {
+    if (value === null) return "";
+    return typeof value === "number" ? (Number.isInteger(value) ? hub.whole(value) : hub.decimal(value)) : String(value);
   }
 
   function link(path, text, query) {
@@ -103,6 +166,7 @@
     if (!hub.tabs.isOpen("analysis") || document.hidden) return;
     build();
     for (const card of cards.values()) if (card.visible) request(card);
+    if (table && table.found && state.selected.length > 1) fetchTable(table);
   }
 
   hub.tabs.register("analysis", {
@@ -117,6 +181,7 @@
     close: () => {
       clearInterval(timer);
       clear();
+      hub.sweeps.clear();
       shown = "";
       document.getElementById("panel-analysis").replaceChildren();
     },

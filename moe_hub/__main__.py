@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": ("moe_hub.evaluate.__main__", "measure a checkpoint on data"),
     "generate": ("moe_hub.generate", "write text with a checkpoint"),
     "experiments": ("moe_hub.experiments.__main__", "compare arms over seeds"),
+    "sweeps": ("moe_hub.sweeps.__main__", "search config keys with Optuna"),
     "export": ("moe_hub.export.__main__", "write a run for TensorBoard"),
     "menu": ("moe_hub.terminal.full_screen", "the full-screen menu; also without a command"),
     "runs": ("moe_hub.terminal.listing", "list the runs"),

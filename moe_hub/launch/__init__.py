@@ -8,6 +8,7 @@ from moe_hub.launch.queueing import enqueue, is_worked, run_queue, start_queue
 from moe_hub.launch.reconciliation import Reconciled, reconcile
 from moe_hub.launch.starting import launch_run, start
 from moe_hub.launch.stopping import STOP_PATIENCE_S, STOP_STAGES, escalate_stop, stop_stage
+from moe_hub.launch.waiting import wait_for_end
 
 __all__ = [
     "STOP_PATIENCE_S",
@@ -22,4 +23,5 @@ __all__ = [
     "start",
     "start_queue",
     "stop_stage",
+    "wait_for_end",
 ]

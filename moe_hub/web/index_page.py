@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 # In the order in which they must load.
-STYLES = ("vendor/bootstrap.min.css", "tokens.css", "workbench.css")
+STYLES = ("vendor/bootstrap.min.css", "tokens.css", "workbench.css", "live.css")
 SCRIPTS = (
-    "core.js", "address.js", "figure.js", "status.js", "runs.js", "form.js", "tabs.js", "analysis.js", "inference.js",
+    "core.js", "address.js", "figure.js", "status.js", "runs.js", "form.js", "tabs.js", "sweeps.js", "analysis.js", "inference.js",
     "compare.js", "models.js", "upload.js", "report.js", "data.js", "live.js",
 )  # fmt: skip
 PLOTLY_2D, PLOTLY_3D = "vendor/plotly-cartesian.min.js", "vendor/plotly-gl3d.min.js"
@@ -18,11 +18,12 @@ _FRAME = """<!DOCTYPE html>
 <html lang="en" data-prefix="{prefix}" data-plotly-2d="{plotly_2d}" data-plotly-3d="{plotly_3d}">
   <head>
     {{%metas%}}
-    <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta name="color-scheme" content="light dark">
     <title>{{%title%}}</title>
     <link rel="icon" type="image/svg+xml" href="{icon}">
     <script src="{theme}"></script>
+    <link rel="preload" as="fetch" crossorigin href="{prefix}_dash-layout">
+    <link rel="preload" as="fetch" crossorigin href="{prefix}_dash-dependencies">
     <link rel="preload" as="script" href="{plotly_2d}">
     {{%css%}}
     {styles}

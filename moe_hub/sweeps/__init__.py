@@ -1,0 +1,1 @@
+"""Searches over config keys: Optuna chooses what to try, the ordinary queue trains it."""
