@@ -112,6 +112,16 @@ class DataConfig(Section):
     )
     min_term_size: int = option(5, "Smallest term", "Nodes of a generated term.", unit="nodes", ge=3, le=30)
     max_term_size: int = option(11, "Largest term", "Nodes of a generated term.", unit="nodes", ge=3, le=30)
+    max_binder_depth: int = option(
+        30, "Deepest binders", "Nested binders of a generated term, at most.", ge=1, le=30, advanced=True
+    )
+    lambda_held_out: Literal["test", "size", "steps", "binder_depth", "compositions"] = option(
+        "test",
+        "Held-out lambda tasks",
+        "test: terms as in training, none of them seen; the others lie outside: larger terms, more steps, deeper "
+        "binders, operators composed.",
+        advanced=True,
+    )
     lambda_seed: int = option(
         0,
         "Lambda seed",
@@ -155,11 +165,26 @@ class DataConfig(Section):
             raise ValueError(
                 f"tokenizer lambda only knows the words of the generated tasks, not source {self.source}; use auto"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _terms_fit_the_levels(self) -> Self:
         if self.min_term_size > self.max_term_size:
             raise ValueError(f"min_term_size = {self.min_term_size} is above max_term_size = {self.max_term_size}")
+        if self.source != "lambda" and all(part.source != "lambda" for part in mixture_parts(self)):
+            return self
+        small = [level for level in self.levels if self.max_term_size < LEAST_MAX_TERM_SIZE[level]]
+        if small:
+            least = max(LEAST_MAX_TERM_SIZE[level] for level in small)
+            raise ValueError(
+                f"max_term_size = {self.max_term_size} is too small for levels {small}, whose reductions need larger "
+                f"terms: raise it to {least} or more, or leave those levels out"
+            )
         return self
 
 
+# Of each level: terms must be allowed to grow to this size, or a split has none that belong to it.
+LEAST_MAX_TERM_SIZE = {0: 7, 1: 7, 2: 7, 3: 9, 4: 12, 5: 16, 6: 2, 7: 12, 8: 9}
 HUB_ID = r"(?!.*(--|\.\.))[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?"
 
 

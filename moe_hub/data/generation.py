@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -19,14 +20,15 @@ import orjson
 from moe_hub.data.source import Progress
 from moe_hub.errors import ConfigError, DataError
 from moe_hub.lambda_calculus.splits import Split
-from moe_hub.lambda_calculus.tasks import Layout, Sample, TaskSettings, make_sample
+from moe_hub.lambda_calculus.tasks import Layout, Sample, TaskSettings, draw_sample
 
 BLOCK = 50  # tasks that a process makes at once
 WORTH_S = 5.0  # seconds of work from which more processes pay
+LOOK_S = 1.0  # seconds between two looks whether the trainer lives
 
 
-def tasks(settings: TaskSettings, split: Split, seed: int, count: int) -> Iterator[Sample]:
-    """Tasks 0 to `count` - 1 in order; the same whether one process makes them or many."""
+def tasks(settings: TaskSettings, split: Split | None, seed: int, count: int) -> Iterator[Sample]:
+    """Tasks 0 to `count` - 1 in order; the same whether one process makes them or many. Split None: of any split."""
     began = time.perf_counter()
     first = make_block(settings, split, seed, range(min(BLOCK, count)))
     expected_s = (time.perf_counter() - began) / len(first) * (count - len(first))
@@ -38,9 +40,9 @@ def tasks(settings: TaskSettings, split: Split, seed: int, count: int) -> Iterat
         yield from chain.from_iterable(make_block(settings, split, seed, block) for block in blocks)
 
 
-def make_block(settings: TaskSettings, split: Split, seed: int, indices: range) -> list[Sample]:
+def make_block(settings: TaskSettings, split: Split | None, seed: int, indices: range) -> list[Sample]:
     """The tasks with these numbers."""
-    return [make_sample(settings, split, seed, index) for index in indices]
+    return [draw_sample(settings, split, seed, index) for index in indices]
 
 
 def _can_fork() -> bool:
@@ -52,21 +54,29 @@ def _can_fork() -> bool:
     )
 
 
-def _in_processes(settings: TaskSettings, split: Split, seed: int, blocks: list[range]) -> Iterator[Sample]:
+def _in_processes(settings: TaskSettings, split: Split | None, seed: int, blocks: list[range]) -> Iterator[Sample]:
     """Forked processes run nothing but the generator, which is plain Python: no threads, no torch, no files."""
     context = multiprocessing.get_context("fork")
     workers = min(len(os.sched_getaffinity(0)), len(blocks))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns where the process has threads
-        pool = context.Pool(workers, initializer=_forget_signals)
+        pool = context.Pool(workers, _begin_worker, (os.getpid(),))
     with pool:
         yield from chain.from_iterable(pool.imap(partial(make_block, settings, split, seed), blocks))
 
 
-def _forget_signals() -> None:
-    """A worker dies at SIGTERM, whatever the trainer does then, and leaves Ctrl-C to it."""
+def _begin_worker(trainer: int) -> None:
+    """A worker dies at SIGTERM, whatever the trainer does then, leaves Ctrl-C to it, and does not outlive it."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
+
+
+def _end_with(trainer: int) -> None:
+    """A killed trainer tells its workers nothing, and the pipe they wait at stays open among them."""
+    while os.getppid() == trainer:
+        time.sleep(LOOK_S)
+    os._exit(1)
 
 
 def settings_from(levels: str, min_size: int, max_size: int, layout: Layout, max_tokens: int) -> TaskSettings:

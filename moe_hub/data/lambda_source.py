@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from moe_hub.data.source import Progress, write_documents
 from moe_hub.data.token_store import TokenWriter
 from moe_hub.data.tokenizer import Tokenizer
 from moe_hub.errors import ConfigError, DataError
+from moe_hub.lambda_calculus.ood import ood_settings
 from moe_hub.lambda_calculus.splits import Split
 from moe_hub.lambda_calculus.tasks import Sample, TaskSettings, make_sample
 from moe_hub.lambda_calculus.vocabulary import TOKENS
@@ -41,13 +43,8 @@ class LambdaSource:
         self.num_train = data.num_train_samples or DEFAULT_TRAIN_SAMPLES
         self.num_eval = data.num_eval_samples
         try:
-            self.settings = TaskSettings(
-                levels=data.levels,
-                min_size=data.min_term_size,
-                max_size=data.max_term_size,
-                layout=data.layout,
-                max_tokens=max_seq_len - 2,  # <bos> and <eos>
-            )
+            self.settings = task_settings(data, max_seq_len)
+            self.held_out = held_out_settings(data, max_seq_len)
         except ConfigError as error:
             raise _as_data_error(error) from None
 
@@ -55,7 +52,11 @@ class LambdaSource:
         """Settings, seed, counts, and a hash of the generator's code."""
         counts = {"num_train_samples": str(self.num_train), "num_eval_samples": str(self.num_eval)}
         settings = {name: str(value) for name, value in vars(self.settings).items()}
-        return {"source": "lambda", "lambda_seed": str(self.seed), **counts, **settings, "generator": generator_hash()}
+        held_out = {"held_out": str(self.held_out)}
+        return {
+            "source": "lambda", "lambda_seed": str(self.seed), **counts, **settings, **held_out,
+            "generator": generator_hash(),
+        }  # fmt: skip
 
     def survey(self, progress: Progress) -> dict[str, Any]:
         """Nothing needs to be read: the generator knows which split a term belongs to."""
@@ -81,7 +82,7 @@ class LambdaSource:
         leaking = np.isin(seen[True].groups, seen[False].groups)
         train = seen[False].duplicates()
         return {
-            "rows": self.num_train + self.num_eval,
+            "rows": sum(len(survey.groups) for survey in seen.values()),
             "bad_rows": 0,
             "exact_duplicates": train["exact_duplicates"],
             "normalised_duplicates": train["normalised_duplicates"],
@@ -93,9 +94,10 @@ class LambdaSource:
 
     def _documents(self, seen: dict[bool, Survey], progress: Progress) -> Iterator[tuple[Document, bool]]:
         total = self.num_train + self.num_eval
+        settings, split = self.held_out
         made = chain(
             ((sample, False) for sample in tasks(self.settings, "train", self.seed, self.num_train)),
-            ((sample, True) for sample in tasks(self.settings, HELD_OUT_SPLIT, self.seed, self.num_eval)),
+            ((sample, True) for sample in distinct(tasks(settings, split, self.seed, self.num_eval))),
         )
         for done, (sample, held_out) in enumerate(_explained(made)):
             document = self._document(sample, held_out=held_out)
@@ -110,6 +112,41 @@ class LambdaSource:
         return Document(parts, sample.term, sample.steps, sample.level, held_out)
 
 
+def task_settings(data: DataConfig, max_seq_len: int) -> TaskSettings:
+    """What the training tasks are drawn from; raises `ConfigError` in the words of the generator."""
+    return TaskSettings(
+        levels=data.levels,
+        min_size=data.min_term_size,
+        max_size=data.max_term_size,
+        layout=data.layout,
+        max_tokens=max_seq_len - 2,  # <bos> and <eos>
+        max_binder_depth=data.max_binder_depth,
+    )
+
+
+def held_out_settings(data: DataConfig, max_seq_len: int) -> tuple[TaskSettings, Split | None]:
+    """What the held-out tasks are drawn from, and their split: None outside the training range, where all are new.
+
+    Raises `ConfigError` in the words of the generator.
+    """
+    training = task_settings(data, max_seq_len)
+    if data.lambda_held_out == "test":
+        return training, HELD_OUT_SPLIT
+    return ood_settings(data.lambda_held_out, training), None
+
+
+def distinct(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples without those whose term came before in the same level.
+
+    Small terms are few: drawn again and again, they would count as often in a share, and its interval be too narrow.
+    """
+    seen: set[tuple[int, str]] = set()
+    for sample in samples:
+        if (sample.level, sample.term) not in seen:
+            seen.add((sample.level, sample.term))
+            yield sample
+
+
 def _explained(made: Iterator[tuple[Sample, bool]]) -> Iterator[tuple[Sample, bool]]:
     try:
         yield from made
@@ -119,11 +156,12 @@ def _explained(made: Iterator[tuple[Sample, bool]]) -> Iterator[tuple[Sample, bo
 
 def _as_data_error(error: ConfigError) -> DataError:
     """The generator's message in the words of the config."""
-    text = str(error)
+    text = re.sub(r"^set (\w+)", r"data.lambda_held_out = \1", str(error))
     for word, key in (
         ("min_size", "data.min_term_size"),
         ("max_size", "data.max_term_size"),
         ("max_tokens", "model.max_seq_len - 2"),
+        ("max_binder_depth", "data.max_binder_depth"),
         ("levels =", "data.levels ="),
         ("layout =", "data.layout ="),
     ):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from moe_hub.config import Config, flatten, load_config, nest, parse_overrides, validate
 from moe_hub.errors import ConfigError, RunError
 
-SPLIT: Literal["test"] = "test"
 # The config in a checkpoint, and in a run.
 CONFIG_FILES = ("run_config.yaml", "config.yaml")
 
@@ -40,4 +38,4 @@ def described(config: Config) -> str:
     if data.source != "lambda":
         return str(data.path or data.name or data.mixture)
     levels = ", ".join(f"L{level}" for level in data.levels)
-    return f"lambda {levels}, {data.min_term_size} to {data.max_term_size} nodes, {data.layout}, split {SPLIT}"
+    return f"lambda {levels}, {data.min_term_size} to {data.max_term_size} nodes, {data.layout}, {data.lambda_held_out}"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from moe_hub.config import Config
+from moe_hub.data.lambda_source import distinct, held_out_settings
 from moe_hub.data.prepare import TrainingData, open_data
 from moe_hub.errors import ConfigError
-from moe_hub.evaluate.data_of import SPLIT, config_of_data, described
+from moe_hub.evaluate.data_of import config_of_data, described
 from moe_hub.evaluate.tasks import answer_tasks
 from moe_hub.inference import Loaded, load_checkpoint
-from moe_hub.lambda_calculus.tasks import Sample, TaskSettings, make_sample
+from moe_hub.lambda_calculus.tasks import Sample, draw_sample
 from moe_hub.train.evaluation import evaluate_exact_match, evaluate_loss
 
 
@@ -24,12 +27,14 @@ def evaluate_checkpoint(
     overrides: Sequence[str] = (),
     *,
     num_tasks: int = 2000,
+    ood: Sequence[str] = (),
     batch_size: int = 128,
     progress: Callable[[str], None] = lambda _text: None,
 ) -> dict[str, Any]:
     """Loss, perplexity, exact match and, for lambda tasks, the judged answers; raises a `MoeHubError`.
 
-    `data` is `lambda`, a file, or None for what the checkpoint was trained on; `overrides` change `data.` keys.
+    `data` is `lambda`, a file, or None for what the checkpoint was trained on; `overrides` change `data.` keys. Each
+    set of `ood` is answered too.
     """
     loaded = load_checkpoint(folder)
     config = config_of_data(folder, data, overrides)
@@ -43,34 +48,32 @@ def evaluate_checkpoint(
     result: dict[str, Any] = {"checkpoint": str(folder), "data": described(config)}
     result |= {name.removeprefix("val/"): value for name, value in found.items()}
     if config.data.source == "lambda":
-        samples = held_out_tasks(config, num_tasks)
-        tally = answer_tasks(
-            loaded, samples, batch_size=batch_size, progress=lambda n: progress(f"answers: {n} of {len(samples)}")
-        )
-        result["tasks"] = tally.report()
+        for name in (None, *ood):
+            label = f"out of distribution: {name}" if name else "tasks"
+            progress(f"{label}: drawing")
+            samples = held_out_tasks(config, num_tasks, name)
+            report = partial(_report, progress, label, len(samples))
+            result[label] = answer_tasks(loaded, samples, batch_size=batch_size, progress=report).report()
+    elif ood:
+        raise ConfigError(f"--ood {' '.join(ood)}: these sets belong to generated tasks, not to {described(config)}")
     return result
 
 
-def held_out_tasks(config: Config, count: int) -> list[Sample]:
-    """Tasks of the test split with different terms: `count` of them, or what `4 count` draws find.
+def _report(progress: Callable[[str], None], label: str, total: int, done: int) -> None:
+    progress(f"{label}: {done} of {total} answered")
 
-    Small terms are few, and one that is drawn twice must not count twice in an interval.
+
+def held_out_tasks(config: Config, count: int, ood: str | None = None) -> list[Sample]:
+    """Different tasks that no training sample is: `count` of them, or what `4 count` draws find.
+
+    `ood` is one of the out-of-distribution sets; None is what `data.lambda_held_out` says. Raises `ConfigError`.
     """
     data = config.data
-    settings = TaskSettings(
-        levels=data.levels,
-        min_size=data.min_term_size,
-        max_size=data.max_term_size,
-        layout=data.layout,
-        max_tokens=config.model.max_seq_len - 2,  # <bos> and <eos>
-    )
-    found: dict[tuple[int, str], Sample] = {}
-    for index in range(4 * count):
-        sample = make_sample(settings, SPLIT, data.lambda_seed, index)
-        found.setdefault((sample.level, sample.term), sample)
-        if len(found) == count:
-            break
-    return list(found.values())
+    if ood is not None:
+        data = data.model_copy(update={"lambda_held_out": ood})
+    settings, split = held_out_settings(data, config.model.max_seq_len)
+    drawn = (draw_sample(settings, split, data.lambda_seed, index) for index in range(4 * count))
+    return list(islice(distinct(drawn), count))
 
 
 def _require_same_tokens(loaded: Loaded, opened: TrainingData, folder: Path) -> None:

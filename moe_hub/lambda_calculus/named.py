@@ -92,7 +92,12 @@ def from_named(term: NamedTerm, context: list[str], scope: tuple[str, ...] = ())
 
 def named_tokens(term: NamedTerm, *, full: bool = False) -> str:
     """Tokens joined by spaces: `λ x . x y` with as few parentheses as reading needs, or `full` around every part."""
-    return " ".join(_full(term) if full else _minimal(term))
+    tokens: list[str] = []
+    if full:
+        _full(term, tokens)
+    else:
+        _minimal(term, tokens)
+    return " ".join(tokens)
 
 
 def compact(tokens: str) -> str:
@@ -109,36 +114,35 @@ def outer_indices(term: Term, depth: int) -> set[int]:
     return outer_indices(term[0], depth) | outer_indices(term[1], depth)
 
 
-def _full(term: NamedTerm) -> Iterator[str]:
+def _full(term: NamedTerm, tokens: list[str]) -> None:
     if isinstance(term, str):
-        yield term
+        tokens.append(term)
         return
-    yield "("
+    tokens.append("(")
     if isinstance(term, Abs):
-        yield from ("λ", term.name, ".")
-        yield from _full(term.body)
+        tokens += ("λ", term.name, ".")
+        _full(term.body, tokens)
     else:
-        yield from _full(term.function)
-        yield from _full(term.argument)
-    yield ")"
+        _full(term.function, tokens)
+        _full(term.argument, tokens)
+    tokens.append(")")
 
 
-def _minimal(term: NamedTerm, last: bool = True) -> Iterator[str]:
+def _minimal(term: NamedTerm, tokens: list[str], last: bool = True) -> None:
     """`last`: nothing follows in the same group, so an abstraction, which reaches as far as it can, needs no braces."""
     if isinstance(term, str):
-        yield term
+        tokens.append(term)
     elif isinstance(term, Abs):
+        tokens += ("λ", term[0], ".") if last else ("(", "λ", term[0], ".")
+        _minimal(term[1], tokens)
         if not last:
-            yield "("
-        yield from ("λ", term.name, ".")
-        yield from _minimal(term.body)
-        if not last:
-            yield ")"
+            tokens.append(")")
     else:
-        yield from _minimal(term.function, last=False)
-        if isinstance(term.argument, App):
-            yield "("
-            yield from _minimal(term.argument)
-            yield ")"
+        function, argument = term
+        _minimal(function, tokens, last=False)
+        if isinstance(argument, App):
+            tokens.append("(")
+            _minimal(argument, tokens)
+            tokens.append(")")
         else:
-            yield from _minimal(term.argument, last)
+            _minimal(argument, tokens, last)

@@ -67,8 +67,8 @@ def _deeper(training: TaskSettings, max_tokens: int) -> TaskSettings:
     least = training.max_binder_depth + 1
     if least > training.max_size - 4:
         raise ConfigError(
-            f"set binder_depth: training terms of {training.max_size} nodes may nest {training.max_binder_depth} "
-            f"binders; train with max_binder_depth of {training.max_size - 5} or less"
+            f"set binder_depth: training terms of {training.max_size} nodes may nest as many binders as "
+            f"max_binder_depth = {training.max_binder_depth}; train with {training.max_size - 5} or less"
         )
     return replace(
         training, min_binder_depth=least, max_binder_depth=training.max_binder_depth + MORE_BINDERS,

@@ -12,10 +12,11 @@ from functools import cache
 from itertools import accumulate
 from random import Random
 
-from moe_hub.lambda_calculus.terms import Term
+from moe_hub.lambda_calculus.terms import ABSTRACTION, APPLICATION, Term, prefix
 
 MAX_SIZE = 64
 ENOUGH_TERMS = 2000
+LISTED_TERMS = 5000  # under so many binders, terms of a size that are so few are kept in a list, which is faster
 
 
 @cache
@@ -33,7 +34,16 @@ def random_term(rng: Random, nodes: int, max_depth: int = MAX_SIZE) -> Term:
     total = count(nodes, 0, max_depth)
     if not total:
         raise ValueError(f"there is no closed term of {nodes} nodes with at most {max_depth} nested binders")
-    return unrank(nodes, rng.randrange(total), 0, max_depth)
+    return unrank(nodes, below(rng, total), 0, max_depth)
+
+
+def below(rng: Random, bound: int) -> int:
+    """A uniform integer from 0 to `bound` - 1, in half the time of `randrange` (and the same one)."""
+    bits = bound.bit_length()
+    drawn = rng.getrandbits(bits)
+    while drawn >= bound:
+        drawn = rng.getrandbits(bits)
+    return drawn
 
 
 def random_size(rng: Random, smallest: int, largest: int, max_depth: int = MAX_SIZE) -> int:
@@ -45,20 +55,38 @@ def random_size(rng: Random, smallest: int, largest: int, max_depth: int = MAX_S
     bounds = _size_bounds(smallest, largest, max_depth)
     if not bounds[-1]:
         raise ValueError(f"there is no closed term of {smallest} to {largest} nodes with {max_depth} nested binders")
-    return smallest + bisect_right(bounds, rng.randrange(bounds[-1]))
+    return smallest + bisect_right(bounds, below(rng, bounds[-1]))
 
 
 def unrank(nodes: int, rank: int, binders: int = 0, max_depth: int = MAX_SIZE) -> Term:
     """The term number `rank` (0 to `count` - 1): a bijection between numbers and terms."""
     if nodes == 1:
         return rank
-    abstractions, bounds, right_counts = _split(nodes, binders, max_depth)
+    listed, abstractions, bounds, right_counts = _split(nodes, binders, max_depth)
+    if listed is not None:
+        return listed[rank]
     if rank < abstractions:
         return (unrank(nodes - 1, rank, binders + 1, max_depth),)
     rank -= abstractions
     left = bisect_right(bounds, rank)
     left_rank, right_rank = divmod(rank - bounds[left - 1], right_counts[left - 1])
     return (unrank(left, left_rank, binders, max_depth), unrank(nodes - 1 - left, right_rank, binders, max_depth))
+
+
+def unrank_prefix(nodes: int, rank: int, binders: int = 0, max_depth: int = MAX_SIZE) -> str:
+    """`prefix` of the same term, without making the term."""
+    if nodes == 1:
+        return str(rank)
+    listed, abstractions, bounds, right_counts = _split(nodes, binders, max_depth)
+    if listed is not None:
+        return _listed_prefixes(nodes, binders, max_depth)[rank]
+    if rank < abstractions:
+        return f"{ABSTRACTION} {unrank_prefix(nodes - 1, rank, binders + 1, max_depth)}"
+    rank -= abstractions
+    left = bisect_right(bounds, rank)
+    left_rank, right_rank = divmod(rank - bounds[left - 1], right_counts[left - 1])
+    function = unrank_prefix(left, left_rank, binders, max_depth)
+    return f"{APPLICATION} {function} {unrank_prefix(nodes - 1 - left, right_rank, binders, max_depth)}"
 
 
 @cache
@@ -77,8 +105,30 @@ def _applications(nodes: int, binders: int, max_depth: int) -> list[int]:
 
 
 @cache
-def _split(nodes: int, binders: int, max_depth: int) -> tuple[int, list[int], list[int]]:
-    """Abstractions; ranks at which the function's size changes (first 0); arguments by the function's size."""
+def _split(nodes: int, binders: int, max_depth: int) -> tuple[list[Term] | None, int, list[int], list[int]]:
+    """All terms, where they are few; else abstractions, ranks at which the function's size changes (first 0), and
+    arguments by the function's size."""
+    abstractions = _abstractions(nodes, binders, max_depth)
+    if count(nodes, binders, max_depth) <= LISTED_TERMS:
+        return _all_terms(nodes, binders, max_depth), abstractions, [], []
     bounds = [0, *accumulate(_applications(nodes, binders, max_depth))]
     arguments = [count(nodes - 1 - i, binders, max_depth) for i in range(1, nodes - 1)]
-    return _abstractions(nodes, binders, max_depth), bounds, arguments
+    return None, abstractions, bounds, arguments
+
+
+def _all_terms(nodes: int, binders: int, max_depth: int) -> list[Term]:
+    """In the order of their ranks."""
+    if nodes == 1:
+        return list(range(binders))
+    terms: list[Term] = []
+    if binders < max_depth:
+        terms += [(body,) for body in _all_terms(nodes - 1, binders + 1, max_depth)]
+    for left in range(1, nodes - 1):
+        arguments = _all_terms(nodes - 1 - left, binders, max_depth)
+        terms += [(function, argument) for function in _all_terms(left, binders, max_depth) for argument in arguments]
+    return terms
+
+
+@cache
+def _listed_prefixes(nodes: int, binders: int, max_depth: int) -> list[str]:
+    return [prefix(term) for term in _all_terms(nodes, binders, max_depth)]

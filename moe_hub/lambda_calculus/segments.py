@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from moe_hub.lambda_calculus.church import decoded
 from moe_hub.lambda_calculus.named import Abs, App, NamedTerm, named_tokens
-from moe_hub.lambda_calculus.reduction import Path, Trace, redex_parts, redexes, subterm
+from moe_hub.lambda_calculus.reduction import Path, Trace, first_redex, redex_parts, subterm
 from moe_hub.lambda_calculus.terms import occurrences, prefix
 from moe_hub.lambda_calculus.vocabulary import (
     ANSWER,
@@ -67,7 +67,7 @@ def meaning(trace: Trace) -> str:
 def explanation(named: NamedTerm, trace: Trace) -> str:
     """Which redex is contracted first, what is substituted for what, and how far the normal form is."""
     ending = f"normal after {trace.steps} steps"
-    path = next(redexes(trace.terms[0]), None)
+    path = first_redex(trace.terms[0])
     if path is None:
         return ending
     body, argument = redex_parts(subterm(trace.terms[0], path))

@@ -5,7 +5,6 @@ Two terms that differ only in names fall on the same side, on every machine and 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha1
 from typing import Literal, TypeAlias
 
@@ -15,10 +14,9 @@ Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
-@lru_cache(maxsize=1 << 16)
 def split_of(canonical: str) -> Split:
     """The split of an alpha-canonical prefix string."""
-    bucket = int.from_bytes(sha1(canonical.encode("ascii"), usedforsecurity=False).digest(), "big") % 100
+    bucket = int(sha1(canonical.encode("ascii"), usedforsecurity=False).hexdigest(), 16) % 100
     return "train" if bucket < 96 else "val" if bucket < 98 else "test"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain
+from itertools import count as count_from
 from random import Random
 from typing import Literal, TypeAlias
 
@@ -14,9 +15,9 @@ from moe_hub.lambda_calculus.levels import LEVELS, Level, first_redex_is_linear,
 from moe_hub.lambda_calculus.named import ALPHABET, NamedTerm, named_tokens, with_names
 from moe_hub.lambda_calculus.named_reduction import step_captures, step_named, with_few_names
 from moe_hub.lambda_calculus.reduction import Trace, reduce
-from moe_hub.lambda_calculus.sampling import random_size, random_term
+from moe_hub.lambda_calculus.sampling import below, count, random_size, unrank, unrank_prefix
 from moe_hub.lambda_calculus.segments import segments
-from moe_hub.lambda_calculus.splits import SPLITS, Split, split_of_term
+from moe_hub.lambda_calculus.splits import SPLITS, Split, split_of, split_of_term
 from moe_hub.lambda_calculus.terms import Term, binder_depth, prefix
 from moe_hub.lambda_calculus.vocabulary import ANSWER, KNOWN, REDUCTION, SEMANTIC, SEPARATOR, SYNTAX
 
@@ -104,8 +105,8 @@ def draw_sample(settings: TaskSettings, split: Split | None, seed: int, index: i
     steps = step_range(level, settings.layout, index // len(settings.levels))
     rng = Random(f"{split} {seed} {index}")
     for _ in range(MAX_DRAWS):
-        term = _candidate(level, settings, rng)
-        if settings.min_binder_depth and binder_depth(term) < settings.min_binder_depth:
+        term = _candidate(level, settings, split, rng)
+        if term is None or (settings.min_binder_depth and binder_depth(term) < settings.min_binder_depth):
             continue
         trace = _accepted_trace(term, level, steps, split)
         texts = trace and _texts(trace, level, settings.layout, rng)
@@ -117,25 +118,34 @@ def draw_sample(settings: TaskSettings, split: Split | None, seed: int, index: i
     )
 
 
-def _candidate(level: Level, settings: TaskSettings, rng: Random) -> Term:
+def _candidate(level: Level, settings: TaskSettings, split: Split | None, rng: Random) -> Term | None:
+    """A term that may belong to the split; None for one that does not.
+
+    Two of a hundred terms are held out for each split, so there the split is looked at before anything is made. Of
+    training terms it refuses few, so there it comes last, when the other conditions have left few to look at.
+    """
     if level.church:
-        return random_expression(rng, mixed=settings.mixed)
-    smallest = smallest_size(level, settings.min_size, settings.max_size)
-    size = random_size(rng, smallest, settings.max_size, settings.max_binder_depth)
-    return random_term(rng, size, settings.max_binder_depth)
+        term = random_expression(rng, mixed=settings.mixed)
+        return term if split in (None, "train") or split_of_term(term) == split else None
+    depth = settings.max_binder_depth
+    nodes = random_size(rng, smallest_size(level, settings.min_size, settings.max_size), settings.max_size, depth)
+    rank = below(rng, count(nodes, 0, depth))
+    if split not in (None, "train") and split_of(unrank_prefix(nodes, rank, 0, depth)) != split:
+        return None
+    return unrank(nodes, rank, 0, depth)
 
 
 def _accepted_trace(term: Term, level: Level, steps: tuple[int, int], split: Split | None) -> Trace | None:
-    """The reduction of a term that belongs to the level, the stratum and the split, else None.
+    """The reduction of a candidate that belongs to the level, the stratum and the split, else None.
 
     A training term's reducts must all be training terms too: no held-out term is ever seen, not even on the way.
     """
-    if (split and split_of_term(term) != split) or (level.linear and not first_redex_is_linear(term)):
+    if level.linear and not first_redex_is_linear(term):
         return None
     trace = reduce(term, max_steps=steps[1])
     if trace.outcome != "normal" or trace.steps < steps[0]:
         return None
-    if split == "train" and any(split_of_term(reduct) != "train" for reduct in trace.terms[1:]):
+    if split == "train" and any(split_of_term(reduct) != "train" for reduct in trace.terms):
         return None
     return trace
 
@@ -169,7 +179,7 @@ def _prefix_texts(trace: Trace, level: Level) -> tuple[str, str]:
 def _with_random_names(term: Term, rng: Random) -> NamedTerm:
     """Different random letters for all binders; past 26 come names outside the vocabulary, so `_fits` refuses them."""
     letters = rng.sample(ALPHABET, len(ALPHABET))
-    return with_names(term, chain(letters, (f"x{number}" for number in count(1))))
+    return with_names(term, chain(letters, (f"x{number}" for number in count_from(1))))
 
 
 def _fits(prompt: str, answer: str, max_tokens: int) -> bool:

@@ -60,7 +60,7 @@ def test_samples_are_right_and_reproducible():
         ("size", TaskSettings(max_size=30), "lower max_size"),
         ("steps", TaskSettings(levels=(1, 3), layout="direct"), "levels [1]"),
         ("steps", TaskSettings(levels=(5,), max_size=19), "levels [5]"),
-        ("binder_depth", TaskSettings(), "max_binder_depth of 6 or less"),
+        ("binder_depth", TaskSettings(), "train with 6 or less"),
         ("compositions", TRAINING, "level 6"),
     ],
 )

@@ -18,6 +18,7 @@ from moe_hub.lambda_calculus.reduction import (
     MAX_NODES,
     MAX_STEPS,
     contract,
+    first_redex,
     is_normal,
     redex_parts,
     redexes,
@@ -122,6 +123,24 @@ def test_trace_and_redex_positions(term):
         assert is_normal(trace.terms[-1])
         assert step(trace.terms[-1]) is None
         assert not list(redexes(trace.terms[-1]))
+
+
+@CHECKED
+@given(st.one_of(CLOSED, OPEN))
+def test_the_first_redex_is_found_alone(term):
+    assert first_redex(term) == next(redexes(term), None)
+
+
+@CHECKED
+@given(CLOSED, st.integers(8, 40))
+def test_the_size_cap_is_exact(term, cap):
+    """Nodes are counted only where a bound does not settle it; here they are counted after every step."""
+    terms = [term]
+    while size(terms[-1]) <= cap and (following := step(terms[-1])) is not None and len(terms) <= 12:
+        terms.append(following)
+    trace = reduce(term, max_steps=12, max_nodes=cap)
+    assert trace.terms == tuple(terms)
+    assert (trace.outcome == "size cap") == (size(terms[-1]) > cap and not (len(terms) == 1 and is_normal(term)))
 
 
 def test_leftmost_outermost_comes_first():

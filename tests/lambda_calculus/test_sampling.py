@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from random import Random
 
 import pytest
 
-from moe_hub.lambda_calculus.sampling import ENOUGH_TERMS, count, random_size, random_term, unrank
+from moe_hub.lambda_calculus import sampling
+from moe_hub.lambda_calculus.sampling import (
+    ENOUGH_TERMS,
+    below,
+    count,
+    random_size,
+    random_term,
+    unrank,
+    unrank_prefix,
+)
 from moe_hub.lambda_calculus.terms import binder_depth, is_closed, prefix, size
 
 
@@ -35,6 +45,7 @@ def test_published_counts():
 def test_unranking_is_a_bijection(nodes):
     expected = set(enumerate_terms(nodes))
     found = [unrank(nodes, rank) for rank in range(count(nodes))]
+    assert [prefix(term) for term in found] == [unrank_prefix(nodes, rank) for rank in range(count(nodes))]
     assert len(found) == len(set(found)) == len(expected)
     assert set(found) == expected
 
@@ -84,3 +95,22 @@ def test_sizes_are_drawn_evenly_but_for_those_with_few_terms():
 def test_no_term_of_that_size():
     with pytest.raises(ValueError, match="no closed term of 1 nodes"):
         random_term(Random(0), 1)
+
+
+@pytest.mark.parametrize("listed", [0, 5000])
+def test_kept_lists_change_no_rank(listed, monkeypatch):
+    monkeypatch.setattr(sampling, "LISTED_TERMS", listed)
+    for function in (sampling._split, sampling._listed_prefixes):
+        function.cache_clear()
+    ranks = [Random(nodes).randrange(count(nodes)) for nodes in range(8, 24)]
+    found = [(unrank(nodes, rank), unrank_prefix(nodes, rank)) for nodes, rank in enumerate(ranks, 8)]
+    sampling._split.cache_clear()  # what was kept under the other limit
+    assert all(prefix(term) == text for term, text in found)
+    digest = hashlib.sha256("".join(text for _, text in found).encode()).hexdigest()
+    assert digest[:16] == "fdb08f467c3e80ea"
+
+
+def test_below_is_randrange():
+    one, other = Random(9), Random(9)
+    for bound in (1, 2, 3, 2**31, 10**19):
+        assert [below(one, bound) for _ in range(50)] == [other.randrange(bound) for _ in range(50)]
