@@ -6,6 +6,8 @@
   const AXES = { step: "Steps", tokens: "Tokens", active_time: "Training time", time: "Wall time" };
   // What can be chosen in one figure alone.
   const OWN_OPTIONS = { "overlay-of-runs": ["metric", "group_by"], "activation-threshold-tuning": ["threshold"] };
+  const NARROW_PX = 700;
+  const TITLE_PX = 24;
   const loading = {};
   let drawn = null; // {key, plotly}
   let dragging = false;
@@ -40,7 +42,7 @@
       responsive: true,
       displaylogo: false,
       toImageButtonOptions: { filename: name, scale: 2 },
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage", "tableRotation", "resetCameraLastSave3d"],
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage", "tableRotation", "resetCameraLastSave3d", "sendChartToCloud"],
     };
   }
 
@@ -49,7 +51,7 @@
     const plotly = await load(kind);
     const { data, layout } = answer.figure;
     layout.autosize = true;
-    hideTitle(layout);
+    hideTitle(layout, host.clientWidth);
     layout.font = { ...layout.font, family: getComputedStyle(document.body).fontFamily };
     if (memory && (memory.key !== answer.key || memory.plotly !== plotly)) {
       memory.plotly.purge(host);
@@ -60,19 +62,21 @@
     return { key: answer.key, plotly, fresh: !memory };
   }
 
-  // The selector above the live figure says its title already; a saved image gets it back.
-  function hideTitle(layout) {
+  // The selector above the live figure says its title already; a saved image gets it back. Where notes stand on the
+  // left and the buttons of Plotly on the right of a narrow figure, the line of the title is left to the buttons.
+  function hideTitle(layout, width) {
     const title = layout.title || {};
-    layout.meta = { ...layout.meta, title: title.text };
+    const crowded = width < NARROW_PX && ((layout.meta || {}).notes || []).length > 0;
+    layout.meta = { ...layout.meta, title: title.text, titleLine: crowded ? 0 : TITLE_PX };
     layout.title = { ...title, text: (title.text || "").replace(/^<b>.*?<\/b>(<br>)?/, "") };
-    layout.margin = { ...layout.margin, t: Math.max(24, ((layout.margin || {}).t || 64) - 24) };
+    layout.margin = { ...layout.margin, t: Math.max(24, ((layout.margin || {}).t || 64) - layout.meta.titleLine) };
   }
 
   function image(format) {
     if (!drawn) return;
     const host = document.getElementById("live-figure");
     const layout = { ...host.layout, title: { ...host.layout.title, text: (host.layout.meta || {}).title } };
-    layout.margin = { ...layout.margin, t: layout.margin.t + 24 };
+    layout.margin = { ...layout.margin, t: layout.margin.t + (layout.meta || {}).titleLine };
     drawn.plotly.downloadImage({ data: host.data, layout }, {
       format, filename: `moe-hub-${drawn.key}`, width: 1200, height: 640, scale: format === "png" ? 2 : 1,
     });
@@ -84,10 +88,13 @@
       return;
     }
     const host = document.getElementById("live-figure");
+    const { meta } = answer.figure.layout;
+    host.style.minHeight = meta.height_px > 360 ? `${meta.height_px}px` : ""; // a table with many rows
     const result = await drawInto(host, answer, drawn);
     drawn = result;
     if (result.fresh) host.on("plotly_relayout", relayout);
-    showLayers(((answer.figure.layout || {}).meta || {}).notes || []);
+    showLayers(meta.notes || []);
+    showRuns(meta.run);
     host.dataset.drawn = String(Number(host.dataset.drawn || 0) + 1);
     const spec = state.figures.find((each) => each.key === answer.key);
     if (spec) host.setAttribute("aria-label", `${spec.title}: ${spec.question}`);
@@ -157,6 +164,7 @@
     state.figure = key;
     state.figureChosen = true;
     state.range = null;
+    document.getElementById("figure-select").value = key;
     hub.address.write(false);
     describe();
     hub.emit("view");
@@ -185,6 +193,8 @@
     const shown = el("output", { for: "smoothing", id: "smoothing-value" }, "0");
     const layer = el("select", { id: "layer-select", class: "form-select form-select-sm" });
     layer.addEventListener("change", () => changeView({ layer: Number(layer.value) }));
+    const run = el("select", { id: "run-select", class: "form-select form-select-sm" });
+    run.addEventListener("change", () => hub.runs.focus(run.value));
     const choice = (name, label) => {
       const select = el("select", { id: `${name}-select`, class: "form-select form-select-sm" });
       select.addEventListener("change", () => changeView({ [name]: select.value }));
@@ -201,6 +211,7 @@
     document.getElementById("figure-options").replaceChildren(
       el("span", { class: "option" }, el("label", { for: "axis-select" }, "By"), axis),
       el("span", { class: "option", id: "layer-option", hidden: true }, el("label", { for: "layer-select" }, "Layer"), layer),
+      el("span", { class: "option", id: "run-option", hidden: true }, el("label", { for: "run-select" }, "Run"), run),
       choice("metric", "Metric"), choice("group_by", "Group by"),
       el("span", { class: "option", id: "threshold-option", hidden: true }, el("label", { for: "threshold-input" }, "Try threshold"), threshold),
       toggle("log-x", "Log x", "log_x"), toggle("log-y", "Log y", "log_y"),
@@ -238,6 +249,14 @@
     const count = said ? Number(said[1]) || state.offer.layers : 0;
     document.getElementById("layer-option").hidden = !(count > 1);
     fill(document.getElementById("layer-select"), Array.from({ length: count }, (_, index) => [String(index), String(index)]), String(Math.min(state.view.layer, Math.max(0, count - 1))));
+  }
+
+  // A figure of one run, where several are selected, says which; another one can be chosen.
+  function showRuns(shown) {
+    document.getElementById("run-option").hidden = !shown;
+    if (!shown) return;
+    const runs = state.selected.map((id) => state.runs.get(id)).filter(Boolean);
+    fill(document.getElementById("run-select"), runs.map((run) => [run.id, `${hub.runTitle(run)} ${run.id.slice(-4)}`]), shown);
   }
 
   function fill(select, options, value) {

@@ -1,9 +1,31 @@
-// The list of runs: search, pick one, compare several, rename, tag, delete with undo.
+// The list of runs: search, filter, sort, pick one, compare several, rename, tag, archive, delete with undo.
 (function () {
   "use strict";
   const hub = window.moeHub;
   const { state, el } = hub;
-  const rows = new Map(); // id -> {node, shown}
+  const LIVE = ["running", "starting", "paused", "stopping"];
+  const STATES = [...LIVE, "queued", "interrupted", "failed", "stopped", "finished"];
+  const FILTERS = {
+    current: (run) => !run.archived,
+    live: (run) => LIVE.includes(run.state),
+    queued: (run) => run.state === "queued",
+    finished: (run) => !run.archived && run.state === "finished",
+    ended: (run) => !run.archived && ["stopped", "failed", "interrupted"].includes(run.state),
+    archived: (run) => run.archived,
+  };
+  const ORDERS = {
+    newest: null, // as the server gives them
+    oldest: (one, other) => (one.id < other.id ? -1 : 1),
+    name: (one, other) => hub.runTitle(one).localeCompare(hub.runTitle(other), "en", { numeric: true }),
+    loss: (one, other) => lossOf(one) - lossOf(other),
+    state: (one, other) => STATES.indexOf(one.state) - STATES.indexOf(other.state),
+  };
+  const PART = 150; // rows drawn at once; more come as one scrolls
+  const MOST_COMPARED = 200;
+  const rows = new Map(); // id -> {node, content}
+  const texts = new WeakMap(); // run -> what a search looks through
+  let part = PART;
+  let found = []; // the runs that fit search and filter
   let table = null;
   let editing = null;
 
@@ -12,6 +34,13 @@
     state.selected = id ? [id] : [];
     if (explicit) state.following = false;
     changed(!explicit);
+  }
+
+  // Another one of the selected runs comes first.
+  function focus(id) {
+    if (id === state.focus || !state.selected.includes(id)) return;
+    state.focus = id;
+    changed(false);
   }
 
   function toggle(id) {
@@ -50,16 +79,39 @@
       el("td", { class: "cell-loss", title: what }, loss === undefined ? "" : hub.decimal(loss)));
   }
 
+  // A run without a finite loss stands last.
+  function lossOf(run) {
+    const loss = run.metrics["val/loss"] ?? run.metrics["train/loss"];
+    return typeof loss === "number" ? loss : Infinity;
+  }
+
   function matches(run, words) {
-    const text = [run.id, run.name, run.label, run.state, run.architecture, ...run.tags].join(" ").toLowerCase();
-    return words.every((word) => text.includes(word));
+    if (!words.length) return true;
+    if (!texts.has(run)) texts.set(run, [run.id, run.name, run.label, run.state, run.architecture, ...run.tags].join(" ").toLowerCase());
+    return words.every((word) => texts.get(run).includes(word));
+  }
+
+  function fitting() {
+    const words = document.getElementById("run-search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const filter = FILTERS[document.getElementById("run-filter").value] || FILTERS.current;
+    const order = ORDERS[document.getElementById("run-sort").value];
+    const fit = state.order.map((id) => state.runs.get(id)).filter((run) => run && filter(run) && matches(run, words));
+    if (order) fit.sort((one, other) => order(one, other) || (one.id < other.id ? 1 : -1));
+    return fit;
+  }
+
+  function restart() {
+    part = PART;
+    draw();
+    document.getElementById("run-table").scrollTop = 0;
   }
 
   function draw() {
     if (!table) return;
-    const words = document.getElementById("run-search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const shown = state.order.map((id) => state.runs.get(id)).filter((run) => run && matches(run, words));
-    hub.setText(document.getElementById("run-count"), state.order.length ? String(state.order.length) : "");
+    found = fitting();
+    const shown = found.slice(0, part);
+    const all = state.order.length;
+    hub.setText(document.getElementById("run-count"), !all ? "" : found.length === all ? String(all) : `${found.length} of ${all}`);
     const body = table.tBodies[0];
     const wanted = shown.map((run) => {
       const entry = rows.get(run.id);
@@ -74,9 +126,18 @@
     if (wanted.length !== body.rows.length || wanted.some((node, index) => body.rows[index] !== node)) body.replaceChildren(...wanted);
     const empty = document.getElementById("run-empty");
     empty.hidden = shown.length > 0;
-    hub.setText(empty, state.order.length ? "No run fits the search." : "No runs yet. Start one, or train from a shell with the command under the form: it appears here by itself.");
+    const more = document.getElementById("run-more");
+    more.hidden = shown.length === found.length;
+    hub.setText(more, `Show more (${found.length - shown.length})`);
+    hub.setText(empty, all ? "No run fits the search and the filter." : "No runs yet. Start one, or train from a shell with the command under the form: it appears here by itself.");
     table.hidden = shown.length === 0;
     mark();
+    actions();
+  }
+
+  function showMore() {
+    part += PART;
+    draw();
   }
 
   function restoreFocus(from, to) {
@@ -85,9 +146,11 @@
   }
 
   function mark() {
-    for (const [id, { node }] of rows) {
+    const selected = new Set(state.selected);
+    for (const node of table.tBodies[0].rows) {
+      const id = node.dataset.run;
       node.classList.toggle("focused", id === state.focus);
-      node.querySelector("input").checked = state.selected.includes(id);
+      node.querySelector("input").checked = selected.has(id);
       const button = node.querySelector(".run-name");
       if (id === state.focus) button.setAttribute("aria-current", "true");
       else button.removeAttribute("aria-current");
@@ -98,16 +161,51 @@
     const host = document.getElementById("run-actions");
     if (!host || editing) return;
     const run = state.runs.get(state.focus);
-    const shown = `${state.focus}|${state.selected.length}|${Boolean(run)}`;
+    const together = Math.min(found.length, MOST_COMPARED);
+    const shown = `${state.focus}|${state.selected.length}|${Boolean(run)}|${run && run.archived}|${together}`;
     if (host.dataset.shown === shown) return;
     host.dataset.shown = shown;
-    if (!run) return host.replaceChildren();
+    const compare = together > 1 && el("button", { type: "button", class: "quiet-button", title: "Compare all runs that fit the search and the filter", onclick: compareFound }, `Compare ${together}`);
+    if (!run) return host.replaceChildren(...(compare ? [compare] : []));
     const several = state.selected.length > 1;
     host.replaceChildren(
       el("span", { class: "actions-title" }, several ? `${state.selected.length} runs compared` : "Selected run"),
+      compare || "",
       el("button", { type: "button", class: "quiet-button", onclick: () => edit("rename") }, "Rename"),
       el("button", { type: "button", class: "quiet-button", onclick: () => edit("tag") }, "Tag"),
+      el("button", { type: "button", class: "quiet-button", onclick: () => archive(!run.archived) }, run.archived ? "Unarchive" : "Archive"),
       el("button", { type: "button", class: "quiet-button danger", onclick: remove }, "Delete"));
+  }
+
+  function compareFound() {
+    const ids = found.slice(0, MOST_COMPARED).map((run) => run.id);
+    state.following = false;
+    state.selected = ids;
+    if (!ids.includes(state.focus)) state.focus = ids[0];
+    changed(false);
+  }
+
+  function chosen() {
+    return state.selected.length > 1 ? [...state.selected] : [state.focus];
+  }
+
+  // Out of sight, or back into the list; nothing is deleted.
+  async function archive(away) {
+    const ids = chosen();
+    const send = async (action) => {
+      for (const id of ids) await hub.post("api/runs", { run: id, action });
+      hub.live.now();
+    };
+    try {
+      await send(away ? "archive" : "unarchive");
+    } catch (error) {
+      return message(error.message);
+    }
+    const title = ids.length === 1 ? hub.runTitle(state.runs.get(ids[0]) || { id: ids[0] }) : `${ids.length} runs`;
+    message(`${away ? "Archived" : "Back in the list:"} ${title}.`, async () => {
+      await send(away ? "unarchive" : "archive");
+      message("");
+    });
   }
 
   function edit(kind) {
@@ -144,7 +242,7 @@
   }
 
   async function remove() {
-    const ids = state.selected.length > 1 ? [...state.selected] : [state.focus];
+    const ids = chosen();
     const gone = [];
     try {
       for (const id of ids) {
@@ -184,7 +282,6 @@
     if (answer.queue) queue(answer.queue);
     follow();
     draw();
-    actions();
   }
 
   function queue({ waiting, worked }) {
@@ -213,8 +310,9 @@
 
   function follow() {
     if (!state.following) return;
-    const live = state.order.find((id) => ["running", "starting", "paused", "stopping"].includes((state.runs.get(id) || {}).state));
-    const newest = live || state.order[0] || null;
+    const there = state.order.filter((id) => !(state.runs.get(id) || {}).archived);
+    const live = there.find((id) => LIVE.includes((state.runs.get(id) || {}).state));
+    const newest = live || there[0] || null;
     const current = state.runs.get(state.focus);
     if (current && (newest === state.focus || (!live && current))) return;
     if (newest !== state.focus) pick(newest, false);
@@ -224,12 +322,15 @@
     table = el("table", { class: "runs" }, el("caption", { class: "visually-hidden" }, "Runs, newest first"),
       el("thead", { class: "visually-hidden" }, el("tr", {}, ["Compare", "Run", "State", "Loss"].map((name) => el("th", { scope: "col" }, name)))),
       el("tbody", {}));
-    document.getElementById("run-table").replaceChildren(table, el("p", { class: "empty-line", id: "run-empty", hidden: true }));
-    document.getElementById("run-search").addEventListener("input", draw);
+    document.getElementById("run-table").replaceChildren(table, el("p", { class: "empty-line", id: "run-empty", hidden: true }),
+      el("button", { type: "button", class: "quiet-button run-more", id: "run-more", hidden: true, onclick: showMore }));
+    new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) showMore(); }, { root: document.getElementById("run-table"), rootMargin: "300px" }).observe(document.getElementById("run-more"));
+    document.getElementById("run-search").addEventListener("input", restart);
+    for (const id of ["run-filter", "run-sort"]) document.getElementById(id).addEventListener("change", restart);
     draw();
     hub.setProps("selection", { data: { focus: state.focus, selected: state.selected } });
   });
   hub.on("address", () => changed(true));
 
-  hub.runs = { update, pick, draw, message };
+  hub.runs = { update, pick, focus, draw, message };
 })();

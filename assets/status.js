@@ -9,6 +9,7 @@
     terminated: "SIGTERM sent, SIGKILL follows",
     killed: "SIGKILL sent",
   };
+  const MOST_ALARMS = 4;
   let disabled = {};
   let parts = null;
 
@@ -58,6 +59,7 @@
       progress(0, false);
       failure(null);
       setting(null);
+      alarms([]);
       return;
     }
     parts.list.hidden = false;
@@ -79,7 +81,22 @@
     document.title = line.state === "running" && line.max_steps ? `${Math.floor((100 * line.step) / line.max_steps)} % ${parts.name.textContent} · MoE Hub` : "MoE Hub";
     failure(line.failure);
     setting(line);
+    alarms(line.alarms || []);
     ages();
+  }
+
+  // What is wrong with the run, each with the figure that shows it.
+  function alarms(found) {
+    const host = document.getElementById("run-alarms");
+    host.hidden = !found.length;
+    const wanted = JSON.stringify(found);
+    if (host.dataset.shown === wanted) return;
+    host.dataset.shown = wanted;
+    const shown = found.slice(0, MOST_ALARMS);
+    host.replaceChildren(
+      ...shown.map((alarm) => el("li", { class: `alarm alarm-${alarm.kind}` }, el("span", {}, alarm.text),
+        alarm.figure ? el("button", { type: "button", class: "quiet-button", "aria-label": `Show the figure of: ${alarm.text}`, onclick: () => hub.figure.choose(alarm.figure) }, "Show") : null)),
+      found.length > shown.length ? el("li", { class: "alarm" }, `and ${found.length - shown.length} more`) : "");
   }
 
   // The threshold of a run with ghosts can be changed while it goes on.

@@ -92,14 +92,16 @@ class Dashboard:
 
 
 @contextlib.contextmanager
-def browser() -> Iterator[Any]:
-    """A real chromium; raises `RuntimeError` where there is none."""
+def browser(driver: Any = None) -> Iterator[Any]:
+    """A real chromium, started by this Playwright driver or by one of its own; raises `RuntimeError` where there is
+    none."""
     from playwright.sync_api import sync_playwright
 
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         raise RuntimeError("no chromium on this machine; install it with: make browser")
-    with sync_playwright() as playwright:
+    own = sync_playwright() if driver is None else contextlib.nullcontext(driver)
+    with own as playwright:
         found = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         try:
             yield found

@@ -11,7 +11,7 @@ from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing, Trace
 from moe_hub.figures.heatmaps import color_bar
 from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, run_label
-from moe_hub.figures.parts import chosen_layer, first_with, known_panels, row_at_end
+from moe_hub.figures.parts import chosen_layer, first_with, first_with_any, known_panels, row_at_end
 from moe_hub.figures.spec import figure
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
@@ -36,11 +36,9 @@ def cognitive_rotation_schedule(histories: Sequence[RunHistory], view: View) -> 
     """
     titles = {"lambda/phase_weight": "weight of the phase, 0 to 1", "lambda/phase_offset_rad": "angle, rad"}
     drawing = Drawing()
-    history = next((one for one in histories if titles.keys() & one.names()), None)
+    history = first_with_any(histories, titles, drawing)
     if history is None:
         return drawing
-    if len(histories) > 1:
-        drawing.note(f"run {run_label(history)}, the first of {len(histories)} that has these values")
     curves: list[Curve | None] = []
     for panel, name in enumerate(known_panels(drawing, [history], titles)):
         shape = history.arrays(name)[1].shape

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from moe_hub.figures.registry import find
 from moe_hub.figures.spec import FigureSpec
+from moe_hub.figures.tables import Table
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 
@@ -27,6 +28,22 @@ def figure_csv(key: str, histories: Sequence[RunHistory], view: View) -> Iterato
     shapes = {name: _entries(name, histories) for name in names}
     header = [*_FIRST, *(column for name in names for column in shapes[name])]
     return _write(header, names, {name: len(columns) for name, columns in shapes.items()}, histories)
+
+
+def table_csv(table: Table, run_ids: Sequence[str]) -> Iterator[bytes]:
+    """UTF-8 CSV of a table with a row per run, the ids of the runs before its own columns."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([safe_cell(name) for name in ("id", *table.columns)])
+    for run_id, row in zip(run_ids, table.rows, strict=True):
+        writer.writerow([run_id, *(_cell(value) for value in row)])
+    yield _taken(out)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return _number(value)
+    return "" if value is None else safe_cell(str(value))
 
 
 def _names(spec: FigureSpec, histories: Sequence[RunHistory], view: View) -> list[str]:

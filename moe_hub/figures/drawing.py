@@ -21,7 +21,7 @@ class Drawing:
     panels sets its own axes in `layout`. `notes` are short sentences about how the data are shown; they stand under
     the title. `height_px` is the height below which the figure is hard to read; `layers` how many layers can be
     chosen from, 0 where there is no choice; `run_axis` says that the x axis is that of the view, so that a zoom may be
-    asked for as its range.
+    asked for as its range. `run` is the id of the run that is shown where the figure shows one of several.
     """
 
     traces: list[Trace] = field(default_factory=list)
@@ -32,6 +32,7 @@ class Drawing:
     height_px: int = 0
     layers: int = 0
     run_axis: bool = False
+    run: str = ""
     log_y: bool | None = None  # None: as the view says
 
     def note(self, text: str) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing
 from moe_hub.figures.heatmaps import color_bar, heatmap_over_steps, largest, row_axis, square
-from moe_hub.figures.lines import Curve, add_curves, reference, run_label
+from moe_hub.figures.lines import Curve, add_curves, reference
 from moe_hub.figures.parts import (
     chosen_layer,
     expert_curves,
     first_with,
+    first_with_any,
     known_panels,
     layer_curves,
     primary_experts,
@@ -95,11 +96,9 @@ def expert_load(histories: Sequence[RunHistory], view: View) -> Drawing:
         "router/entropy": "router entropy, share of ln(experts)",
     }  # fmt: skip
     drawing = Drawing()
-    history = next((one for one in histories if any(name in one.names() for name in titles)), None)
+    history = first_with_any(histories, titles, drawing)
     if history is None:
         return drawing
-    if len(histories) > 1:
-        drawing.note(f"run {run_label(history)}, the first of {len(histories)} that has these values")
     known = known_panels(drawing, [history], titles)
     curves: list[Curve] = []
     for panel, name in enumerate(known):

@@ -10,8 +10,8 @@ import numpy as np
 from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing, Trace
 from moe_hub.figures.ghost_replay import read_rules
-from moe_hub.figures.lines import Curve, add_curves, metric_curve, panel_axis, present, reference, run_label
-from moe_hub.figures.parts import chosen_layer, known_panels, layer_curves
+from moe_hub.figures.lines import Curve, add_curves, metric_curve, panel_axis, present, reference
+from moe_hub.figures.parts import chosen_layer, first_with_any, known_panels, layer_curves, say_run
 from moe_hub.figures.spec import figure
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
@@ -32,11 +32,9 @@ def ghost_expert_activation(histories: Sequence[RunHistory], view: View) -> Draw
     """
     titles = {"ghost/activation": "activation, 0 to 1", "ghost/contribution": "share of the layer's output"}
     drawing = Drawing()
-    history = next((one for one in histories if titles.keys() & one.names()), None)
+    history = first_with_any(histories, titles, drawing)
     if history is None:
         return drawing
-    if len(histories) > 1:
-        drawing.note(f"run {run_label(history)}, the first of {len(histories)} that has these values")
     known = known_panels(drawing, [history], titles)
     curves = [curve for panel, name in enumerate(known) for curve in _ghost_curves(history, name, view, drawing, panel)]
     add_curves(drawing, curves, view)
@@ -153,11 +151,10 @@ def ghost_vs_primary_learning(histories: Sequence[RunHistory], view: View) -> Dr
     Null values: rate, gradient and contribution of ghosts 0 while all are asleep.
     """
     drawing = Drawing()
-    history = next((one for one in histories if _ghost_groups(one) or "ghost/contribution" in one.names()), None)
+    known = next((one for one in histories if _ghost_groups(one) or "ghost/contribution" in one.names()), None)
+    history = say_run(known, histories, drawing)
     if history is None:
         return drawing
-    if len(histories) > 1:
-        drawing.note(f"run {run_label(history)}, the first of {len(histories)} that has these values")
     curves: list[Curve] = []
     for prefix, title in (("optim/lr/", "learning rate"), ("optim/grad_norm/", "gradient norm")):
         found = _group_curves(history, prefix, view, len(drawing.panels))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,19 @@ from moe_hub.runs.history import RunHistory
 def first_with(histories: Sequence[RunHistory], metric: str, drawing: Drawing) -> RunHistory | None:
     """The first run that has values of a metric; says which one where there are several runs."""
     found = next((history for history in histories if history.arrays(metric)[1].shape[0]), None)
+    return say_run(found, histories, drawing)
+
+
+def first_with_any(histories: Sequence[RunHistory], names: Collection[str], drawing: Drawing) -> RunHistory | None:
+    """The first run that has values of one of these metrics; says which one where there are several runs."""
+    found = next((history for history in histories if any(name in history.names() for name in names)), None)
+    return say_run(found, histories, drawing)
+
+
+def say_run(found: RunHistory | None, histories: Sequence[RunHistory], drawing: Drawing) -> RunHistory | None:
+    """Writes down that a figure shows one run of several, so that a page offers the others."""
     if found is not None and len(histories) > 1:
+        drawing.run = found.run_id
         drawing.note(f"run {run_label(found)}, the first of {len(histories)} that has these values")
     return found
 

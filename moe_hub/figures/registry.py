@@ -112,7 +112,7 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
     layout["meta"] = {
         "key": key, "question": spec.question, "notes": list(drawing.notes),
         "height_px": max(LEAST_HEIGHT_PX, drawing.height_px), "layers": drawing.layers,
-        "run_axis": drawing.run_axis,
+        "run_axis": drawing.run_axis, "run": drawing.run,
     }  # fmt: skip
     return {"data": [{**trace, "uid": _class_name(trace["uid"])} for trace in drawing.traces], "layout": layout}
 

@@ -41,7 +41,9 @@ const watcher = new IntersectionObserver((entries) => {
     if (entry.isIntersecting && !place.dataset.drawn) {
       const figure = read(place.dataset.source);
       place.dataset.drawn = "1";
-      Plotly.newPlot(place, figure.data, figure.layout, {responsive: true, displaylogo: false});
+      Plotly.newPlot(place, figure.data, figure.layout, {
+        responsive: true, displaylogo: false, modeBarButtonsToRemove: ["sendChartToCloud"],
+      });
     } else if (!entry.isIntersecting && place.dataset.drawn && deep) {
       Plotly.purge(place);
       delete place.dataset.drawn;

@@ -67,6 +67,16 @@ def final_metrics(histories: Sequence[RunHistory], names: Sequence[str] | None =
     return Table(columns, tuple(rows))
 
 
+def comparison(histories: Sequence[RunHistory]) -> Table:
+    """A row per run: its label, state and steps, the settings in which the runs differ, and where its metrics ended."""
+    settings, final = config_difference(histories), final_metrics(histories, FINAL_FIRST)
+    columns = (*final.columns[:3], *(row[0] for row in settings.rows), *final.columns[3:])
+    rows = tuple(
+        (*ended[:3], *(row[1 + index] for row in settings.rows), *ended[3:]) for index, ended in enumerate(final.rows)
+    )
+    return Table(columns, rows)
+
+
 def _final_names(histories: Sequence[RunHistory]) -> list[str]:
     known = {name for history in histories for name, (_, values) in history.snapshot.columns.items()
              if values.ndim == 1 and not name.startswith(_NOT_FINAL)}  # fmt: skip

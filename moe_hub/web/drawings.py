@@ -15,6 +15,7 @@ from moe_hub.figures import registry, serve
 from moe_hub.figures.registry import View
 from moe_hub.figures.tables import flat_config
 from moe_hub.runs.history import RunHistory
+from moe_hub.web.alarms import Alarms
 from moe_hub.web.histories import Histories
 
 MOST_KEPT = 64
@@ -43,6 +44,7 @@ class Drawings:
 
     def __init__(self, histories: Histories) -> None:
         self.histories = histories
+        self.alarms = Alarms()
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[Any, ...], Drawing] = OrderedDict()
         self._offers: OrderedDict[tuple[Any, ...], Offer] = OrderedDict()

@@ -34,6 +34,7 @@ def status_line(workbench: Workbench, run_id: str) -> tuple[str, dict[str, Any]]
         "checkpoints": len(run.checkpoints()),
         "label": str(run.notes().get("label") or ""),
     }
+    line["alarms"] = workbench.drawings.alarms.of(workbench.histories.of(run_id))
     if state in ("running", "paused"):
         line["settings"] = settings_of(run)
     if state in ("failed", "interrupted"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,8 +110,8 @@ def test_a_text_is_loaded_once_and_a_changed_byte_is_said(tmp_path: Path, monkey
 
 
 @pytest.mark.browser
-def test_a_row_is_timed_until_it_is_drawn(found: Findings, run: RunDirectory, tmp_path: Path) -> None:
-    with Dashboard(run.path.parent, tmp_path / "data") as site, browser() as tabs:
+def test_a_row_is_timed_until_it_is_drawn(found: Findings, run: RunDirectory, tmp_path: Path, playwright: Any) -> None:
+    with Dashboard(run.path.parent, tmp_path / "data") as site, browser(playwright) as tabs:
         page = live_browser.open_on(tabs, site, run, live_reading.LOSS, 299)
         live_browser.measure_latency(found, page, run, 299, 1, "tiny")
         assert site.memory_mb()[0] > 30

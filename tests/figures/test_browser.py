@@ -30,17 +30,14 @@ DRAW = """async ([text, width]) => {
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
+def page(playwright: Any) -> Iterator[Any]:
     browser_path = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
     assert browser_path is not None, "install chromium: make browser"
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--use-angle=swiftshader",
              "--enable-unsafe-swiftshader", "--disable-background-networking"]  # fmt: skip
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=flags)
-        yield browser.new_page(viewport={"width": 1000, "height": 600}, offline=True)
-        browser.close()
+    browser = playwright.chromium.launch(executable_path=browser_path, args=flags)
+    yield browser.new_page(viewport={"width": 1000, "height": 600}, offline=True)
+    browser.close()
 
 
 @pytest.fixture

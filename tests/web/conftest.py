@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import FLAGS, SMALL_OVERRIDES, Site, Watched, chromium
@@ -118,15 +117,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def chrome() -> Iterator[Any]:
+def chrome(playwright: Any) -> Iterator[Any]:
     """A real browser, one for all tests."""
     executable = chromium()
     if executable is None:
         pytest.skip("no chromium on this machine")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
+    browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -133,6 +133,95 @@ def test_a_nan_is_sent_as_text(page: Any, finished_run: RunDirectory) -> None:
     assert row["metrics"]["train/loss"] in ("NaN", None)
 
 
+def copies(page: Any, run: RunDirectory, count: int) -> list[str]:
+    """Ids of `count` runs: the run and copies of it."""
+    for index in range(count - 1):
+        shutil.copytree(run.path, page.runs_dir / f"20261124-1{index:05d}-copy-{index:04x}")
+    return list(page.store.ids())
+
+
+def test_a_thousand_runs_are_listed_quickly(page: Any) -> None:
+    copies(page, write_run(page.runs_dir, 1), 1000)
+    first = ask(page)
+    assert len(first["runs"]["rows"]) == 1000
+    known = {"runs_v": first["runs"]["v"], "offer_v": first["offer"]["v"]}
+    durations = []
+    for _ in range(4):
+        time.sleep(0.51)  # so that the disk is looked at again
+        begin = time.thread_time()
+        assert ask(page, **known) == 0
+        durations.append(time.thread_time() - begin)
+    assert min(durations) < 0.01  # the bench's goal is 2 ms; this holds on a slow machine
+
+
+def test_what_others_change_in_one_of_many_runs_is_seen(page: Any) -> None:
+    """The old runs take turns: a label from a shell, a file written over in place, a run that was taken away."""
+    ids = copies(page, write_run(page.runs_dir, 1), 120)
+    first = ask(page)
+    page.store.rename(ids[-1], "from a shell")
+    notes = page.runs_dir / ids[-2] / "status.json"
+    notes.write_text(notes.read_text().replace('"finished"', '"stopped" '))  # as long as before
+    page.store.delete(ids[-3])
+    seen: dict[str, Any] = {"v": first["runs"]["v"], "rows": {}, "order": ids}
+
+    def all_there() -> bool:
+        answer = ask(page, runs_v=seen["v"], offer_v=first["offer"]["v"])
+        if answer:
+            seen["v"] = answer["runs"]["v"]
+            seen["order"] = answer["runs"].get("order", seen["order"])
+            seen["rows"].update({row["id"]: row for row in answer["runs"]["rows"]})
+        time.sleep(0.5)
+        rows = seen["rows"]
+        return (
+            ids[-3] not in seen["order"]
+            and rows.get(ids[-1], {}).get("label") == "from a shell"
+            and rows.get(ids[-2], {}).get("state") == "stopped"
+        )
+
+    wait_for(all_there, timeout_s=60)
+
+
+def test_two_hundred_runs_are_compared_in_a_table_and_twenty_drawn(page: Any) -> None:
+    ids = copies(page, write_run(page.runs_dir, 3), 200)
+    joined = ",".join(ids)
+    table = page.client.get("/api/compare", query_string={"runs": joined}).get_json()
+    assert [row["id"] for row in table["rows"]] == ids
+    assert table["columns"][:3] == ["run", "state", "steps"]
+    assert "train/loss" in table["columns"]
+    lines = page.client.get("/api/compare.csv", query_string={"runs": joined}).data.decode().splitlines()
+    assert len(lines) == 201
+    assert lines[0].startswith("id,run,state,steps")
+
+    def drawn(figure: str) -> Any:
+        return ask(page, runs=joined, figure=figure)["figure"]["figure"]
+
+    overlay = drawn("overlay-of-runs")
+    assert len({trace["uid"].split("_2f_")[0] for trace in overlay["data"]}) == 200
+    losses = drawn("training-loss")
+    assert len({trace["uid"].split("_2f_")[0] for trace in losses["data"]}) == 20
+    assert any("the first 20 of 200 runs" in note for note in losses["layout"]["meta"]["notes"])
+
+
+def test_a_figure_of_one_run_says_which_and_the_page_can_choose(page: Any) -> None:
+    runs = [write_run(page.runs_dir, 30, name=name).run_id for name in ("one", "two")]
+    for order in (runs, runs[::-1]):
+        meta = ask(page, runs=",".join(order), figure="expert-load")["figure"]["figure"]["layout"]["meta"]
+        assert meta["run"] == order[0]
+    alone = ask(page, runs=runs[0], figure="expert-load")["figure"]["figure"]["layout"]["meta"]
+    assert alone["run"] == ""
+
+
+def test_alarms_come_with_the_status(page: Any, finished_run: RunDirectory) -> None:
+    line = ask(page, focus=finished_run.run_id)["status"]["line"]
+    assert line["alarms"] == []
+    with (finished_run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step":61,"time":1.8e9,"tokens":1,"train/loss":"NaN"}\n')
+    line = wait_for(lambda: (found := ask(page, focus=finished_run.run_id)["status"]["line"])["alarms"] and found)
+    (alarm,) = line["alarms"]
+    assert (alarm["kind"], alarm["step"], alarm["figure"]) == ("not_finite", 61, "training-loss")
+    assert "train/loss" in alarm["text"]
+
+
 def test_two_hundred_runs_are_listed_quickly(page: Any) -> None:
     run = write_run(page.runs_dir, 1)
     for index in range(199):

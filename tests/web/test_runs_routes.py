@@ -26,6 +26,17 @@ def test_rename_tag_delete_and_undo(page: Any, finished_run: RunDirectory) -> No
     assert page.client.get("/api/live").get_json()["runs"]["rows"][0]["id"] == run_id
 
 
+def test_archived_runs_stay_where_they_are(page: Any, finished_run: RunDirectory) -> None:
+    run_id = finished_run.run_id
+    assert change(page, run=run_id, action="tag", tags=["kept"]).status_code == 200
+    assert change(page, run=run_id, action="archive").status_code == 200
+    row = page.client.get("/api/live").get_json()["runs"]["rows"][0]
+    assert (row["archived"], row["tags"], finished_run.path.exists()) == (True, ["kept"], True)
+    assert page.client.get("/api/live", query_string={"focus": run_id}).get_json()["status"]["line"]["id"] == run_id
+    assert change(page, run=run_id, action="unarchive").status_code == 200
+    assert page.client.get("/api/live").get_json()["runs"]["rows"][0]["archived"] is False
+
+
 def test_a_running_run_is_not_deleted(page: Any, start_fake: Callable[..., RunDirectory]) -> None:
     run = start_fake("--steps", "100000", "--delay", "0.01")
     answer = change(page, run=run.run_id, action="delete")
@@ -36,7 +47,7 @@ def test_a_running_run_is_not_deleted(page: Any, start_fake: Callable[..., RunDi
 
 @pytest.mark.parametrize("run_id", ["..", "../data", "/etc", ".trash", "", "a" * 300, "x\0y", None, 5])
 def test_no_path_leaves_the_folder(page: Any, finished_run: RunDirectory, run_id: Any) -> None:
-    for action in ("delete", "rename", "tag", "undelete"):
+    for action in ("delete", "rename", "tag", "undelete", "archive", "unarchive"):
         assert change(page, run=run_id, action=action, label="x", tags=[]).status_code == 400
 
 

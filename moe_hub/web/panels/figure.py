@@ -56,6 +56,7 @@ def controls() -> Any:
             ),
             html.Div(id=ids.RUN_PROGRESS, className="run-progress"),
             html.Div(id=ids.RUN_STATUS, className="run-status", **{"aria-live": "polite"}),
+            html.Ul(id="run-alarms", className="alarms", hidden=True, **{"aria-label": "Alarms of the run"}),
             html.Div(id="run-setting", className="setting", hidden=True),
             html.P(id=ids.CONTROL_MESSAGE, className="control-message", role="status"),
             html.Div(id="failure-card", className="failure-card", hidden=True),

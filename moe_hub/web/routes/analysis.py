@@ -1,4 +1,4 @@
-"""The Analysis tab: one figure at a time for the grid, a run's metrics as CSV, and its report in one HTML file."""
+"""The Analysis tab: figures for the grid, runs in a table, a run's metrics as CSV, and its report in one HTML file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import flask
 import orjson
 from flask import Response
 
+from moe_hub.figures.csv_rows import table_csv
 from moe_hub.figures.report import report_html
+from moe_hub.figures.tables import comparison
 from moe_hub.figures.view import Theme, read_view
+from moe_hub.runs.files import plain
 from moe_hub.web.metrics_csv import metrics_csv
-from moe_hub.web.routes.asked import download, raw_json, run_ids
+from moe_hub.web.routes.asked import download, json_answer, raw_json, run_ids
 from moe_hub.web.workbench import Workbench
 
 
@@ -27,6 +30,17 @@ def routes(workbench: Workbench) -> list[Any]:
         head = orjson.dumps({"v": drawing.version, "key": key})[:-1]
         return raw_json(head + b',"figure":' + drawing.content + b"}")
 
+    def compare() -> Response:
+        histories = workbench.drawings.look(run_ids())
+        table = comparison(histories)
+        rows = [{"id": run.run_id, "cells": plain(row)} for run, row in zip(histories, table.rows, strict=True)]
+        return json_answer({"columns": table.columns, "rows": rows})
+
+    def compare_csv() -> Response:
+        histories = workbench.drawings.look(run_ids())
+        content = table_csv(comparison(histories), [run.run_id for run in histories])
+        return download(content, "runs.csv", "text/csv")
+
     def metrics(run_id: str) -> Response:
         history = workbench.histories.of(run_id)
         return download(metrics_csv(history), f"{run_id}.csv", "text/csv")
@@ -38,6 +52,8 @@ def routes(workbench: Workbench) -> list[Any]:
 
     return [
         ("api/figure", figure, "GET"),
+        ("api/compare", compare, "GET"),
+        ("api/compare.csv", compare_csv, "GET"),
         ("api/runs/<run_id>/metrics.csv", metrics, "GET"),
         ("api/runs/<run_id>/report.html", report, "GET"),
     ]

@@ -1,4 +1,4 @@
-"""What a person does with runs in the list: label, tag, delete into the trash and take back."""
+"""What a person does with runs in the list: label, tag, archive, delete into the trash and take back."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ def routes(workbench: Workbench) -> list[Any]:
             store.rename(run_id, text_of(body, "label"))
         elif action == "tag":
             store.tag(run_id, _tags(body))
+        elif action in ("archive", "unarchive"):
+            store.archive(run_id, action == "archive")
         elif action == "delete":
             workbench.histories.close(run_id)
             store.delete(run_id)
         elif action == "undelete":
             store.undelete(run_id)
         else:
-            raise RunError(f"action {action!r} is unknown; allowed: rename, tag, delete, undelete")
+            raise RunError(f"action {action!r} is unknown; allowed: rename, tag, archive, unarchive, delete, undelete")
         workbench.index.forget()
         return json_answer({"run": run_id})
 
