@@ -32,17 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         store = open_store(options.runs_dir)
         pair = find(store, options.run), find(store, options.other)
-        config, metrics = config_difference(*pair), metric_table(*pair)
         if options.json:
             import orjson
 
             from moe_hub.runs.files import plain
 
+            config, metrics = config_difference(*pair), metric_table(*pair)
             found = {"runs": [run.run_id for run in pair], "config": config, "metrics": metrics}
             print(orjson.dumps(plain(found), option=orjson.OPT_INDENT_2).decode())
         else:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            print("\n".join(_lines(pair, config, metrics, width)))
+            print("\n".join(comparison(*pair, width)))
         return 0
 
     return guarded(work)
@@ -63,13 +63,10 @@ def metric_table(first: RunDirectory, second: RunDirectory) -> dict[str, tuple[f
     return {name: (left.get(name), right.get(name)) for name in sorted({**left, **right})}
 
 
-def _lines(
-    pair: tuple[RunDirectory, RunDirectory],
-    config: dict[str, tuple[Any, Any]],
-    metrics: dict[str, tuple[float | None, float | None]],
-    width: int | None,
-) -> list[str]:
-    head = tuple(run.run_id for run in pair)
+def comparison(first: RunDirectory, second: RunDirectory, width: int | None) -> list[str]:
+    """Both tables as lines, cut at `width` characters; raises `RunError`."""
+    config, metrics = config_difference(first, second), metric_table(first, second)
+    head = (first.run_id, second.run_id)
     lines = ["the configs are the same"]
     if config:
         rows = [(key, one_line(str(left)), one_line(str(right))) for key, (left, right) in config.items()]
