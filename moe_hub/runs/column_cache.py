@@ -23,6 +23,7 @@ import numpy.typing as npt
 import orjson
 
 from moe_hub.runs.columns import Column, Growable, Snapshot, Table
+from moe_hub.runs.files import open_regular
 from moe_hub.runs.ingest import Ingest
 
 FORMAT = 1
@@ -75,7 +76,7 @@ def save(metrics_path: Path, descriptor: int, place: Place, ingest: Ingest) -> N
 def load(metrics_path: Path, descriptor: int) -> tuple[Place, Ingest] | None:
     """Where the cache ends and the rows up to there; None where there is none that fits the open file."""
     try:
-        with cache_path(metrics_path).open("rb") as file:
+        with open_regular(cache_path(metrics_path)) as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         end = mapped.find(b"\n") + 1
         header = orjson.loads(mapped[:end])

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from moe_hub.runs.column_cache import cache_path
+from moe_hub.runs.files import open_regular
 from moe_hub.runs.history import RunHistory
 from moe_hub.runs.ingest import Ingest, parse_lines
 from moe_hub.runs.reader import MetricReader
@@ -72,7 +73,7 @@ class LiveReader:
 def sample(path: Path) -> RunHistory:
     """A history from single rows at `SAMPLES` places of the file and all rows at its end; `total_rows` is estimated
     from the length of those."""
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         descriptor = file.fileno()
         size = os.fstat(descriptor).st_size
         starts = [size * index // SAMPLES for index in range(SAMPLES)]

@@ -12,6 +12,7 @@ import yaml
 from moe_hub.runs import column_cache
 from moe_hub.runs.column_cache import Place
 from moe_hub.runs.columns import Snapshot
+from moe_hub.runs.files import open_regular, read_regular
 from moe_hub.runs.history import RunHistory
 from moe_hub.runs.ingest import Ingest, parse_lines
 from moe_hub.runs.status import STATUS_FILE, Status, read_status
@@ -51,7 +52,7 @@ class MetricReader:
         if found is None or found == self._seen:  # nothing was written: no file is opened
             return False
         try:
-            with self.path.open("rb", buffering=0) as file:
+            with open_regular(self.path) as file:
                 changed = self._follow(file.fileno())
         except OSError:
             return False
@@ -183,7 +184,7 @@ def stamp_of(path: os.PathLike[str] | str) -> tuple[int, int, int] | None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        values = yaml.load(read_regular(path).decode("utf-8"), Loader=_Loader)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return values if isinstance(values, dict) else {}
@@ -191,7 +192,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_label(path: Path) -> str:
     try:
-        values = orjson.loads(path.read_bytes())
+        values = orjson.loads(read_regular(path))
     except (OSError, ValueError):
         return ""
     label = values.get("label") if isinstance(values, dict) else None

@@ -52,5 +52,5 @@ def _paths(config: Config) -> Iterator[tuple[str, str]]:
             yield "data.mixture", part.place
     tokenizer = data.tokenizer_path if data.tokenizer == "pretrained" else None
     # A name such as owner/name is one of the Hub, unless such a folder stands here.
-    if tokenizer and (Path(tokenizer).exists() or not re.fullmatch(HUB_ID, tokenizer)):
+    if tokenizer and (not re.fullmatch(HUB_ID, tokenizer) or Path(tokenizer).exists()):
         yield "data.tokenizer_path", tokenizer

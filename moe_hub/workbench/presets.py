@@ -75,7 +75,7 @@ class PresetStore:
             self.file(name).unlink()
 
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(f"preset name {name!r}: use 1 to 40 letters, digits, - and _, beginning with a letter")
         return self.folder / f"{name}.yaml"
 

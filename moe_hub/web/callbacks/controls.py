@@ -25,8 +25,8 @@ def register(app: Dash, workbench: Workbench) -> None:
         prevent_initial_call=True,
     )
     def press(_pause: Any, _resume: Any, _stop: Any, _save: Any, selection: dict[str, Any] | None) -> Any:
-        run_id = (selection or {}).get("focus")
-        if not isinstance(run_id, str) or not ctx.triggered_id:
+        run_id = selection.get("focus") if isinstance(selection, dict) else None
+        if not isinstance(run_id, str) or ctx.triggered_id not in (ids.PAUSE, ids.RESUME, ids.STOP, ids.SAVE):
             return no_update
         try:
             return act(workbench, run_id, str(ctx.triggered_id))
