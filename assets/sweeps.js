@@ -3,7 +3,10 @@
   "use strict";
   const hub = window.moeHub;
   const { el } = hub;
-  const FIGURES = ["trials", "importance"];
+  const FIGURES = {
+    trials: ["Trials", "Which values do the good trials have in common?"],
+    importance: ["What mattered", "Which keys tell good trials from all?"],
+  };
   const EVERY_MS = 5000;
   let chosen = "";
   let section = null;
@@ -30,8 +33,10 @@
     section = el("section", { class: "sweep-section", "aria-label": "Sweep" },
       el("div", { class: "tab-bar" }, el("h3", {}, "Sweep"), select),
       el("p", { class: "note", id: "sweep-question" }),
-      el("div", { class: "figure-grid" }, FIGURES.map((key) => el("section", { class: "grid-card" }, el("div", { class: "grid-figure", "data-figure": key, role: "group", "aria-label": key === "trials" ? "Trials over parallel axes" : "What mattered" })))),
-      el("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Trials" }, el("table", { class: "data-table cards", id: "sweep-table" })),
+      el("div", { class: "figure-grid" }, Object.entries(FIGURES).map(([key, [title, question]]) => el("section", { class: "grid-card" },
+        el("div", { class: "grid-head" }, el("h3", {}, title)), el("p", { class: "note" }, question),
+        el("div", { class: "grid-figure", "data-figure": key, role: "group", "aria-label": `${title}: ${question}` })))),
+      el("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Trials" }, el("table", { class: "data-table", id: "sweep-table" })),
       el("p", { class: "field-error", id: "sweep-problem" }));
     host.append(section);
     await refresh();
@@ -50,7 +55,7 @@
       hub.setText(problem, "");
       hub.setText(section.querySelector("#sweep-question"), `${sweep.question} ${sweep.tried} of ${sweep.total} trials.`);
       fillTable(sweep);
-      for (const key of FIGURES) {
+      for (const key of Object.keys(FIGURES)) {
         const place = section.querySelector(`[data-figure="${key}"]`);
         drawn[key] = await hub.figure.drawInto(place, { key: `sweep-${key}`, figure: sweep.figures[key] }, drawn[key] || null);
       }
@@ -65,7 +70,7 @@
     const rows = sweep.trials.map((trial) => el("tr", { title: trial.reason || null },
       el("td", {}, String(trial.number)), el("td", {}, trial.state), el("td", {}, trial.value === null ? "" : hub.decimal(trial.value)),
       keys.map((key) => el("td", {}, typeof trial.params[key] === "number" ? hub.decimal(trial.params[key]) : String(trial.params[key]))),
-      el("td", {}, trial.run_ids.map((id) => el("a", { href: `?run=${encodeURIComponent(id)}` }, id)))));
+      el("td", {}, trial.run_ids.map((id) => el("a", { class: "run-link", href: `?run=${encodeURIComponent(id)}`, title: id }, id.slice(-4))))));
     section.querySelector("#sweep-table").replaceChildren(
       el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, rows));
   }

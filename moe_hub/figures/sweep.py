@@ -68,7 +68,7 @@ def importance(summary: SweepSummary, view: View) -> dict[str, Any]:
     trace = {
         "type": "bar", "uid": "importance", "orientation": "h",
         "x": [share for _, share in shares], "y": [theme.plain_text(key) for key, _ in shares],
-        "text": [f"{share:.0%}" for _, share in shares], "textposition": "auto",
+        "text": [f"{share:.0%}" for _, share in shares], "textposition": "auto", "textangle": 0,
         "marker": {"color": colours.lines[0]}, "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
     }  # fmt: skip
     layout["xaxis"] = {**theme.axis_style(view), "range": [0, 1]}
