@@ -15,8 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,7 @@ def kill_runs(
 ) -> Counts:
     """Trains runs in turn under blows until `kills` have fallen and the last run is done; raises `AssertionError`."""
     counts, falling = Counts(), blows(seed)
+    folder.mkdir(parents=True, exist_ok=True)
     references: dict[str, RunDirectory] = {}
     with _site(folder) as site:
         while counts.all_kills < kills:
@@ -83,6 +87,29 @@ def kill_runs(
                 flush=True,
             )
     return counts  # fmt: skip
+
+
+def kill_in_turns(folder: Path, kills: int, seed: int, jobs: int, architectures: Sequence[str], steps: int) -> Counts:
+    """As `kill_runs`, by `jobs` processes that share the kills, each with a server, runs and a seed of its own."""
+    total = Counts()
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        work = []
+        for job in range(jobs):
+            share = kills // jobs + (job < kills % jobs)
+            first = job * len(architectures) // jobs  # so that few kills, too, meet all architectures
+            turn = [*architectures[first:], *architectures[:first]]
+            work.append(pool.submit(kill_runs, folder / str(job), share, seed + job, architectures=turn, steps=steps))
+        for each in work:
+            _add(total, each.result())
+    return total
+
+
+def _add(total: Counts, more: Counts) -> None:
+    for name, count in more.kills.items():
+        total.kills[name] = total.kills.get(name, 0) + count
+    for entry in fields(Counts):
+        if entry.name != "kills":
+            setattr(total, entry.name, getattr(total, entry.name) + getattr(more, entry.name))
 
 
 def _strike(killed: KilledRun, falling: Iterator[Blow], kills: int) -> None:
@@ -139,13 +166,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200, help="how many (default 200; about 15 s each)")
     parser.add_argument("--seed", type=int, default=0, help="of victims and moments (default 0)")
     parser.add_argument("--steps", type=int, default=120, help="length of a run (default 120)")
+    parser.add_argument("--jobs", type=int, default=2, help="trainers at a time, seeds from --seed on (default 2)")
     parser.add_argument("--only", nargs="+", choices=list(ARCHITECTURES), default=list(ARCHITECTURES), metavar="NAME",
                         help="these architectures (default: all, in turn)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder of the JSON file")
     chosen = parser.parse_args(arguments)
     started, facts = datetime.now().astimezone(), machine.facts()
     with tempfile.TemporaryDirectory(prefix="moe-hub-kills-", ignore_cleanup_errors=True) as folder:
-        counts = kill_runs(Path(folder), chosen.kills, chosen.seed, architectures=chosen.only, steps=chosen.steps)
+        counts = kill_in_turns(Path(folder), chosen.kills, chosen.seed, chosen.jobs, chosen.only, chosen.steps)
     result = report(counts)
     print(f"\n{result.text()}")
     write(

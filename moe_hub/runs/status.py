@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import os
 import socket
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,10 +27,15 @@ LIVE_STATES = frozenset({"starting", "running", "paused", "stopping"})
 FINAL_STATES = frozenset({"finished", "stopped", "failed", "interrupted"})
 
 STATUS_FILE = "status.json"
-START_PATIENCE_S = 10.0  # between the making of a run and the first identity of its process
+START_PATIENCE_S = 8.0  # between the making of a run and the first identity of its process
 REMOTE_PATIENCE_S = 60.0  # a process on another host can only be judged by its heartbeat
 CREATE_TIME_TOLERANCE_S = 1.0  # where only the wall clock's create time is known
+FAILURE_KINDS = (
+    "out_of_memory", "non_finite", "data", "config", "disk_full", "folder_lost", "run", "killed", "error",
+)  # fmt: skip
 _LARGEST_STATUS = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_SECOND_LOOK_S = 0.002
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class Status:
     """The content of status.json. Times are unix seconds.
 
     `process_start_s` counts from the boot of the machine: unlike the create time it stands still when the clock is set.
-    `launch_id` names the start that a launcher is about to make, or made last.
+    `launch_id` names the start that a launcher is about to make, or made last. `failure` is empty unless the run failed
+    or was interrupted; its keys: `kind` (one of `FAILURE_KINDS`), `cause`, `advice` and `log`, the end of the output.
     """
 
     state: str
@@ -56,22 +64,50 @@ class Status:
     attempt: int = 0
     metrics: dict[str, float] = field(default_factory=dict)  # last value of each scalar metric
     launch_id: str = ""
+    failure: dict[str, str] = field(default_factory=dict)
 
 
 def write_status(run_dir: Path, status: Status) -> None:
     """Replaces status.json in one step. Raises `OSError` where the folder cannot be written.
 
-    Only a status that stays is forced to the disk: when the power fails, a live one is void whatever it says.
+    Only a status that stays is forced to the disk: when the power fails, a live one is void whatever it says. On a full
+    disk the old file is overwritten in the room that it has, so that a reader learns that the disk is full.
     """
     content = orjson.dumps(plain(_values(status)), option=orjson.OPT_INDENT_2)
-    replace_file(run_dir / STATUS_FILE, content, sync=status.state not in LIVE_STATES)
+    try:
+        replace_file(run_dir / STATUS_FILE, content, sync=status.state not in LIVE_STATES)
+    except OSError as error:
+        if error.errno not in _NO_ROOM or not _overwrite(run_dir / STATUS_FILE, content):
+            raise
+
+
+def _overwrite(path: Path, content: bytes) -> bool:
+    """Puts the content where the file's own blocks lie, with one system call; False where they are too few."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or len(content) > max(info.st_size, 512 * info.st_blocks):
+            return False
+        padded = content.ljust(info.st_size)  # blanks after JSON say nothing
+        return os.pwrite(descriptor, padded, 0) == len(padded)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def read_status(run_dir: Path) -> Status | None:
     """The status, or None where there is none that can be read; unknown keys and wrong types are left out."""
     try:
-        values = orjson.loads(read_regular(run_dir / STATUS_FILE, _LARGEST_STATUS))
-    except (OSError, ValueError):
+        content = read_regular(run_dir / STATUS_FILE, _LARGEST_STATUS)
+        values = _parse(content)
+        if values is None and content:  # it may be written over at this moment, see `write_status`
+            time.sleep(_SECOND_LOOK_S)
+            values = _parse(read_regular(run_dir / STATUS_FILE, _LARGEST_STATUS))
+    except OSError:
         return None
     if not isinstance(values, dict) or values.get("state") not in STATES:
         return None
@@ -81,6 +117,13 @@ def read_status(run_dir: Path) -> Status | None:
         if checked is not None:
             known[entry.name] = checked
     return Status(**known)
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return None
 
 
 def process_identity() -> dict[str, Any]:
@@ -179,6 +222,7 @@ def _values(status: Status) -> dict[str, Any]:
 _INTEGERS = frozenset({"step", "max_steps", "pid", "world_size", "attempt"})
 _FLOATS = frozenset({"process_create_time", "process_start_s", "heartbeat"})
 _MAPPINGS = frozenset({"parameters", "metrics"})
+_TEXTS = frozenset({"failure"})
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -189,6 +233,8 @@ def _checked(name: str, value: Any) -> Any:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     if name == "metrics" and isinstance(value, Mapping):
         return {key: number for key, item in value.items() if (number := _as_float(item)) is not None}
+    if name in _TEXTS:
+        return {key: item for key, item in value.items() if isinstance(item, str)} if isinstance(value, dict) else None
     if name in _MAPPINGS:
         return value if isinstance(value, dict) else None
     return value if isinstance(value, str) else None

@@ -64,6 +64,7 @@ def test_a_status_comes_back_as_it_was_written(tmp_path: Path) -> None:
     status = Status(
         state="running", step=7, max_steps=90, reason="training", heartbeat=1.5, device="cpu", world_size=2,
         parameters={"total": 5, "parts": {"experts": 3}}, exit_reason="none", attempt=3, launch_id="ab",
+        failure={"kind": "killed", "cause": "x", "advice": "y", "log": "z"},
         metrics={"train/loss": 0.25, "val/loss": math.inf}, **process_identity(),
     )  # fmt: skip
     write_status(tmp_path, status)
@@ -106,16 +107,45 @@ def test_a_failed_write_keeps_the_old_status_and_leaves_nothing(
     write_status(tmp_path, Status(state="running", step=1))
 
     def refuse(source: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", refuse)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="Input/output"):
             write_status(tmp_path, Status(state="finished", step=2))
     status = read_status(tmp_path)
     assert status is not None
     assert status.step == 1
     assert [path.name for path in tmp_path.iterdir()] == [STATUS_FILE]
+
+
+def test_a_full_disk_still_takes_the_word_that_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the room of the old file, whose place in the folder it keeps."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_status(tmp_path, Status(state="running", step=1, reason="x" * 500, metrics={"train/loss": 1.0}))
+    monkeypatch.setattr(status_module, "replace_file", full)
+    paused = Status(state="paused", step=2, reason="the disk is full")
+    write_status(tmp_path, paused)
+    assert read_status(tmp_path) == paused
+    assert [path.name for path in tmp_path.iterdir()] == [STATUS_FILE]
+    with pytest.raises(OSError, match="No space left"):  # more than the old file has room for
+        write_status(tmp_path, Status(state="paused", reason="x" * 100_000))
+    assert read_status(tmp_path) == paused
+
+
+def test_a_status_that_is_being_written_over_is_read_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_status(tmp_path, Status(state="paused", step=3))
+    whole = (tmp_path / STATUS_FILE).read_bytes()
+    answers = [whole[:40], whole]
+    monkeypatch.setattr(status_module, "read_regular", lambda *_: answers.pop(0))
+    found = read_status(tmp_path)
+    assert found is not None
+    assert found.step == 3
 
 
 def test_this_process_is_alive(mine: Status) -> None:

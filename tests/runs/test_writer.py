@@ -127,7 +127,7 @@ def test_a_torn_last_line_is_ended_and_kept_apart(tmp_path: Path) -> None:
     assert lines[3:] == [b""]
 
 
-def test_a_full_disk_costs_rows_and_no_part_of_a_row_stays(tmp_path: Path) -> None:
+def test_rows_that_a_full_disk_has_no_room_for_wait_and_none_is_lost(tmp_path: Path) -> None:
     with MetricWriter(tmp_path) as writer:
         writer.write(1, {"train/loss": 1.0}, time=0.0)
         size = (tmp_path / METRICS_FILE).stat().st_size
@@ -135,9 +135,35 @@ def test_a_full_disk_costs_rows_and_no_part_of_a_row_stays(tmp_path: Path) -> No
             writer.write(2, {"train/loss": 2.0})
             writer.write(3, {"train/loss": 3.0})
             assert (tmp_path / METRICS_FILE).stat().st_size == size
+            assert writer.lost_rows == 2
+            assert not writer.flush()
+            assert writer.problem
         writer.write(4, {"train/loss": 4.0})
-        assert writer.lost_rows == 2
-    assert [row["step"] for row in rows(tmp_path)] == [1, 4]
+        assert (writer.lost_rows, writer.problem) == (0, "")
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_rows_that_wait_are_written_at_the_end(tmp_path: Path) -> None:
+    writer = MetricWriter(tmp_path)
+    with disk_that_ends_at(10):
+        writer.write(1, {})
+    writer.close()
+    assert writer.lost_rows == 0
+    assert [row["step"] for row in rows(tmp_path)] == [1]
+
+
+def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_hub.runs.writer.MOST_WAITING", 200)
+    with MetricWriter(tmp_path) as writer:
+        with disk_that_ends_at(0):
+            for step in range(20):
+                writer.write(step, {}, time=0.0)
+            assert writer.lost_rows == 20
+        writer.flush()
+        kept = [row["step"] for row in rows(tmp_path)]
+        assert kept == list(range(len(kept)))
+        assert 0 < len(kept) < 20
+        assert writer.lost_rows == 20 - len(kept)
 
 
 def test_where_the_part_cannot_be_cut_off_the_next_row_begins_a_new_line(
@@ -149,28 +175,30 @@ def test_where_the_part_cannot_be_cut_off_the_next_row_begins_a_new_line(
     monkeypatch.setattr(os, "ftruncate", refuse)
     with MetricWriter(tmp_path) as writer:
         with disk_that_ends_at(10):
-            writer.write(1, {})
+            writer.write(1, {}, time=0.0)
             writer.write(2, {})
-        writer.write(3, {}, time=0.0)
-        assert writer.lost_rows == 2
+            assert writer.lost_rows == 2
+        writer.write(3, {})
     lines = (tmp_path / METRICS_FILE).read_bytes().split(b"\n")
     assert len(lines[0]) == 10
-    assert json.loads(lines[1]) == {"step": 3, "time": 0.0, "tokens": 0}
+    assert json.loads(lines[1]) == {"step": 1, "time": 0.0, "tokens": 0}
+    assert [json.loads(line)["step"] for line in lines[1:-1]] == [1, 2, 3]
 
 
-def test_a_folder_that_is_gone_costs_rows_until_it_is_back(tmp_path: Path) -> None:
+def test_the_rows_of_a_folder_that_is_gone_wait_until_it_is_back(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     writer = MetricWriter(run_dir)
     writer.write(1, {})
     assert writer.lost_rows == 1
     run_dir.mkdir()
     writer.write(2, {})
+    assert [row["step"] for row in rows(run_dir)] == [1, 2]
     shutil.rmtree(run_dir)
     writer.write(3, {})
-    assert writer.lost_rows == 2
+    assert writer.lost_rows == 1
     run_dir.mkdir()
     writer.write(4, {})
-    assert [row["step"] for row in rows(run_dir)] == [4]
+    assert [row["step"] for row in rows(run_dir)] == [3, 4]
     writer.close()
 
 
