@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from moe_hub.errors import MoeHubError
-from moe_hub.export.tensorboard import export_run
 from moe_hub.runs.store import RunStore
+
+# Name -> module with export_run(run, folder).
+FORMATS = {"tensorboard": "moe_hub.export.tensorboard", "wandb": "moe_hub.export.wandb"}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m moe_hub.export", description="Writes the metrics of a run in the format of another program."
+        prog="python -m moe_hub.export",
+        description="Writes the metrics of a run in the format of another program: TensorBoard event files, or an "
+        "offline run of Weights & Biases (nothing leaves this machine).",
     )
-    parser.add_argument("format", choices=["tensorboard"])
+    parser.add_argument("format", choices=list(FORMATS))
     parser.add_argument("run", metavar="RUN", help="a run id, the beginning of one, or latest")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
-    parser.add_argument("--out", type=Path, help="an empty folder; default: tensorboard/RUN_ID beside the runs folder")
+    parser.add_argument("--out", type=Path, help="an empty folder; default: FORMAT/RUN_ID beside the runs folder")
     return parser
 
 
@@ -29,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         run = RunStore(options.runs_dir).find(options.run)
-        done = export_run(run, options.out or options.runs_dir.parent / "tensorboard" / run.run_id)
+        folder = options.out or options.runs_dir.parent / options.format / run.run_id
+        done = importlib.import_module(FORMATS[options.format]).export_run(run, folder)
     except MoeHubError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{done.tags} tags, {done.values:,} values in {done.folder}")
     if done.left_out:
         print(f"left out, for having too many entries: {', '.join(done.left_out)}")
-    print(f"look at it with: tensorboard --logdir {done.folder.parent}")
+    print(done.advice)
     return 0
 
 

@@ -1,0 +1,26 @@
+"""What an export says when it is done, and the folder it goes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_hub.errors import RunError
+
+
+@dataclass(frozen=True)
+class Exported:
+    """How many series and values were written where, which metrics were left out for their size, what to do next."""
+
+    folder: Path
+    tags: int
+    values: int
+    left_out: tuple[str, ...]
+    advice: str
+
+
+def empty_folder(folder: Path) -> None:
+    """Makes the folder; raises `RunError` where something lies in it, which the other program would mix in."""
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"folder {folder} is not empty; the export would mix two runs, so give another with --out")
+    folder.mkdir(parents=True, exist_ok=True)
