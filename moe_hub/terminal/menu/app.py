@@ -78,7 +78,8 @@ class MenuApp(App[None]):
         self.set_interval(GUARD_S, self._end_with_the_guard)
 
     def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
-        self.tab(str(event.pane.id)).opened()
+        if event.pane.id == self.shown:  # a person may be two screens further already
+            self.tab(str(event.pane.id)).opened()
 
     def tab(self, key: str) -> MenuTab:
         """One of the screens."""

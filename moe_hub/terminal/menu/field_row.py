@@ -14,6 +14,7 @@ from moe_hub.workbench.fields import FormField
 class Tick(Checkbox):
     """A checkbox that differs by a sign and not by its colour alone."""
 
+    DEFAULT_CSS: ClassVar[str] = "Tick > .toggle--button { color: $foreground; background: $surface; }"
     BUTTON_LEFT = "["
     BUTTON_RIGHT = "]"
 
@@ -27,8 +28,8 @@ class FieldRow(Horizontal):
 
     DEFAULT_CSS: ClassVar[str] = """
     FieldRow { height: auto; min-height: 1; }
-    FieldRow > Label { width: 25; height: 1; padding: 0 1 0 2; }
-    FieldRow > Input, FieldRow > Select, FieldRow > Checkbox { width: 22; }
+    FieldRow > Label { width: 29; height: 1; padding: 0 1 0 2; }
+    FieldRow > Input, FieldRow > Select, FieldRow > Checkbox { width: 20; }
     FieldRow > Select.-textual-compact { height: 1; }
     FieldRow > .message { width: 1fr; height: auto; padding: 0 0 0 1; color: $foreground 60%; }
     FieldRow > .message.wrong { color: $error; text-style: bold; }
@@ -41,7 +42,7 @@ class FieldRow(Horizontal):
         self._first = value
 
     def compose(self) -> ComposeResult:
-        yield Label(self.field.label[:23])
+        yield Label(self.field.label[:27])
         yield self._control()
         yield Static(self._allowed, classes="message", markup=False)
 

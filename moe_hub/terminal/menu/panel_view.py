@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.text import Text
+from textual.geometry import Size
 from textual.widget import Widget
 
 from moe_hub.terminal.drawing.cells import Row
@@ -16,8 +17,7 @@ class PanelView(Widget):
     """Shows one `Panel`; `show` takes the newest one of the same key."""
 
     DEFAULT_CSS: ClassVar[str] = """
-    PanelView { border: round $panel; border-title-color: $foreground; height: 8; padding: 0 1; }
-    PanelView.-unknown { height: 3; }
+    PanelView { border: round $panel; border-title-color: $foreground; height: auto; padding: 0 1; }
     """
 
     def __init__(self, key: str) -> None:
@@ -28,12 +28,11 @@ class PanelView(Widget):
         """Draws a panel in the place of the one before."""
         self._panel = panel
         self.border_title = Text(panel.title).plain.replace("[", "(").replace("]", ")")
-        self.set_class(not panel.known, "-unknown")
-        if panel.known:
-            self.styles.height = panel.height + 2
-        else:
-            self.styles.height = None
-        self.refresh()
+        self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many rows as serve the panel well."""
+        return self._panel.height if self._panel is not None else 1
 
     def rows(self) -> list[Row]:
         """What is drawn now, for the size of now."""
