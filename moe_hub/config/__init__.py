@@ -67,6 +67,33 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _processes_can_train(self) -> Self:
+        if refusal := self.refuses(self.train.parallel.processes):
+            raise ValueError(refusal)
+        return self
+
+    def refuses(self, processes: int) -> str:
+        """Why this config cannot be trained by that many processes, and what to change; empty where it can."""
+        train, ghost = self.train, self.model.ghost
+        if processes == 1:
+            return ""
+        several = f"{processes} processes (train.parallel.processes, or torchrun's)"
+        if processes > train.batch_size:
+            return f"{several} share batches of train.batch_size = {train.batch_size} rows; each needs at least one"
+        if train.device == "mps" or train.device.startswith("cuda:"):
+            return f"{several} cannot share train.device = {train.device}; take auto, cuda (a GPU each) or cpu"
+        if train.compile:
+            return f"train.compile is for one process, not for {several}; turn it off"
+        sharded = train.parallel.strategy == "fsdp" and self.model.num_ghosts
+        if sharded and (ghost.background_learning or ghost.initialization == "clone"):
+            return (
+                "train.parallel.strategy = fsdp holds weights in shards, and ghosts that copy an expert or learn in the "
+                "background need them whole; take strategy=ddp, model.ghost.initialization=silent and "
+                "model.ghost.background_learning=false"
+            )
+        return ""
+
+    @model_validator(mode="after")
     def _ghosts_can_learn(self) -> Self:
         coupled = self.model.num_ghosts and self.model.ghost.lr_coupling != "none"
         if coupled and self.train.schedule in ("constant", "wsd"):

@@ -28,6 +28,25 @@ class LambdaCognitiveConfig(Section):
     )
 
 
+class ParallelConfig(Section):
+    """Training by several processes (torch.distributed, under torchrun)."""
+
+    processes: int = option(
+        1,
+        "Processes",
+        "On this machine, each with its rows of every batch; torchrun started by hand decides for itself.",
+        ge=1,
+        le=1024,
+        advanced=True,
+    )
+    strategy: Literal["auto", "ddp", "fsdp"] = option(
+        "auto",
+        "Strategy",
+        "ddp: each process has the whole model; fsdp: gradients and moments stand in shards (FSDP2). auto: ddp.",
+        advanced=True,
+    )
+
+
 class TrainConfig(Section):
     """The training loop."""
 
@@ -75,6 +94,13 @@ class TrainConfig(Section):
     beta2: float = option(0.98, "Adam beta 2", "Decay of the second moment.", gt=0.0, lt=1.0, advanced=True)
     warmup_steps: int = option(50, "Warm-up", "Steps of linear warm-up.", unit="steps", ge=0, advanced=True)
     min_lr_ratio: float = option(0.1, "Final learning rate", "As a share of the peak.", ge=0.0, le=1.0, advanced=True)
+    on_nonfinite: Literal["stop", "pause"] = option(
+        "stop",
+        "After a bad step",
+        "A non-finite loss or gradient is never applied. stop: the run ends; pause: it holds, and resume leaves that "
+        "step out.",
+        advanced=True,
+    )
     grad_clip: float = option(1.0, "Gradient clip", "Largest gradient norm; 0 turns it off.", ge=0.0, advanced=True)
     precision: Literal["auto", "fp32", "bf16"] = option(
         "auto", "Precision", "auto: bf16 where the device computes it natively.", advanced=True
@@ -104,5 +130,6 @@ class TrainConfig(Section):
         ge=0,
         advanced=True,
     )
+    parallel: ParallelConfig = ParallelConfig()
     loss_weights: LossWeightsConfig = LossWeightsConfig()
     lambda_cognitive: LambdaCognitiveConfig = LambdaCognitiveConfig()

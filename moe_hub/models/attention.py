@@ -34,8 +34,8 @@ class Context:
     cache: Cache | None = None
     phase_cos_BT1: Tensor | None = None
     phase_sin_BT1: Tensor | None = None
+    sample_N: Tensor | None = None
     _biases: dict[torch.dtype, Tensor] = field(default_factory=dict)
-    _sample_N: Tensor | None = None
 
     def blocked(self, device: torch.device) -> Tensor:
         """True where a query (row) must not see a key (column), (1 or B, T, S): later ones and other documents."""
@@ -56,11 +56,11 @@ class Context:
 
     def sample(self, device: torch.device) -> Tensor:
         """Indices of at most `SAMPLE` of the N tokens that are not padding, evenly spread; chosen once a pass."""
-        if self._sample_N is None:
+        if self.sample_N is None:
             real_N = self.real()
             kept_N = torch.arange(self.tokens, device=device) if real_N is None else real_N.nonzero()[:, 0]
-            self._sample_N = kept_N if len(kept_N) <= SAMPLE else kept_N[_one_of_each_part(len(kept_N), device)]
-        return self._sample_N
+            self.sample_N = kept_N if len(kept_N) <= SAMPLE else kept_N[one_of_each_part(len(kept_N), device)]
+        return self.sample_N
 
     def real(self) -> Tensor | None:
         """True for each of the N tokens that is not padding; None where none is."""
@@ -77,7 +77,7 @@ class Context:
 
 
 @lru_cache(maxsize=64)
-def _one_of_each_part(count: int, device: torch.device) -> Tensor:
+def one_of_each_part(count: int, device: torch.device) -> Tensor:
     """One index out of each of `SAMPLE` equal parts of `count`, at places that are spread over the parts.
 
     Equal distances would hit the same few positions of every row where they divide its length.

@@ -19,6 +19,7 @@ from moe_hub.models.attention import Context
 from moe_hub.models.expert import ExpertSettings, ExpertWeights, expert_deltas
 from moe_hub.models.rotation import Rotation, build_rotation
 from moe_hub.models.saturation import Saturation
+from moe_hub.models.shared_tokens import per_token, shared, sharing
 
 DORMANT, ACTIVATING, ACTIVE = 0, 1, 2
 
@@ -170,14 +171,14 @@ class Ghosts(nn.Module):
         dormant = tuple(ghost for ghost, state in enumerate(self.states()) if state == DORMANT)
         if not self.settings.background_learning or not dormant or not y_BTD.requires_grad:
             return
-        x_BTD, seen_BTD = x_BTD.detach(), seen_BTD.detach()
+        x_BTD, seen_BTD, between = x_BTD.detach(), seen_BTD.detach(), sharing()
 
         def collect(grad_BTD: Tensor) -> None:
             target_ND = -grad_BTD.detach().flatten(0, 1).float()
-            target_ND = target_ND / target_ND.square().mean().sqrt().clamp(min=1e-30)
-            with torch.enable_grad():
+            with torch.enable_grad(), shared(between):
+                target_ND = target_ND / _mean(target_ND.square()).sqrt().clamp(min=1e-30)
                 delta_GND = self.deltas(x_BTD, seen_BTD, context, self.quiet, dormant)
-                loss = (delta_GND.float() - target_ND).square().mean(dim=(1, 2)).sum()
+                loss = _mean((delta_GND.float() - target_ND).square().sum(0))
             weights = [weight for ghost in dormant for weight in self.expert(ghost).parameters()]
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             for weight, gradient in zip(weights, gradients, strict=True):
@@ -206,6 +207,10 @@ class Ghosts(nn.Module):
         done_G = self.ramp_G >= self.settings.ramp_steps
         self.state_G.copy_(torch.where(done_G, ACTIVE, (self.ramp_G > 0).long()))
         self.activation_G.copy_((self.ramp_G / self.settings.ramp_steps).clamp(max=1.0))
+
+
+def _mean(value_ND: Tensor) -> Tensor:
+    return per_token(value_ND.sum(), value_ND.numel())
 
 
 def ghost_weights(ghost: GhostExpert) -> ExpertWeights:

@@ -22,6 +22,7 @@ from moe_hub.config.model import ModelConfig
 from moe_hub.models.coupling import Coupling
 from moe_hub.models.layer import ExpertLayer
 from moe_hub.models.pointwise import norm
+from moe_hub.models.shared_tokens import per_token
 
 
 class GraphCoupling(Coupling):
@@ -77,7 +78,8 @@ class GraphCoupling(Coupling):
 
     def measure(self, delta_END: Tensor, activation_G: Tensor | None) -> dict[str, Tensor]:
         attention_NEE = self.attention(norm(delta_END))
-        return {"coupling/adjacency": attention_NEE.mean(0), "coupling/edge_weight": self.edge_weights()}
+        mean_EE = per_token(attention_NEE.sum(0), len(attention_NEE))
+        return {"coupling/adjacency": mean_EE, "coupling/edge_weight": self.edge_weights()}
 
 
 class GnnLayer(ExpertLayer):

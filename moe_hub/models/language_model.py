@@ -26,6 +26,7 @@ from moe_hub.models.output import LanguageModelOutput, chunked_loss, next_token_
 from moe_hub.models.phases import PHASES, RIGHT_ANGLES, phase_of_token
 from moe_hub.models.pointwise import norm
 from moe_hub.models.record import at_least_fp32
+from moe_hub.models.shared_tokens import same_everywhere
 
 __all__ = ["PHASES", "LanguageModel", "LanguageModelOutput", "class_of_layers"]
 
@@ -79,6 +80,7 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         measure: bool = False,
         geometric: bool = False,
         loss_chunk: int = 0,
+        sample: Tensor | None = None,
         **others: Any,
     ) -> LanguageModelOutput:
         """Logits (B, T, V), and the loss where `labels` (B, T; not shifted, -100 ignored) are given.
@@ -87,12 +89,14 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         `attention_mask` (B, T; 0 = padding) is the same with one document; with a `cache` both cover what that holds,
         too. `phases` (B, T) spares the model to find them. `logits_to_keep` > 0 computes the last logits only.
         `measure` adds the metrics of the layers, detached; `geometric` the differentiable terms of the geometric loss.
-        `loss_chunk` > 0 computes the loss that many tokens at a time and no logits.
+        `loss_chunk` > 0 computes the loss that many tokens at a time and no logits. `sample` are the indices of the
+        tokens to measure, among the N of this process; else some are chosen.
         """
         cache = cache if cache is not None else others.get("past_key_values")
         if use_cache and cache is None:
             cache = DynamicCache()
         context = self._context(input_ids, documents if documents is not None else attention_mask, cache, phases)
+        context.sample_N = sample
         x_BTD = self.embedding(input_ids)
         records: list[Record] = []
         for layer in self.stack:
@@ -138,7 +142,7 @@ class LanguageModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """
         pairs = list(zip(self.stack, records, strict=True))
         overlap = [value.clamp(min=0) for layer, record in pairs if (value := layer.overlap(record)) is not None]
-        cost = [layer.rotation.cost().mean() for layer in self.stack if layer.rotation is not None]
+        cost = [same_everywhere(layer.rotation.cost().mean()) for layer in self.stack if layer.rotation is not None]
         special = [1 - value for layer, record in pairs if (value := layer.specialization(record)) is not None]
         named = {"orthogonality": overlap, "rotation_efficiency": cost, "specialization": special}
         zero = self.embedding.weight.new_zeros(())

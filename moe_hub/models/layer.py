@@ -26,6 +26,7 @@ from moe_hub.models.pointwise import norm
 from moe_hub.models.record import GhostRecord, LayerRecord, at_least_fp32
 from moe_hub.models.rotation import build_rotation
 from moe_hub.models.router import SoftGate, ghost_shares
+from moe_hub.models.shared_tokens import shared, sharing
 
 
 class ExpertLayer(Layer):
@@ -166,7 +167,7 @@ class ExpertLayer(Layer):
         if self.ghosts is not None:
             delta_END = record.delta_END.detach()
             index_N = context.sample(delta_END.device)
-            if len(index_N):
+            if len(index_N) or sharing() is not None:
                 self.statistics.append(measures.similarity(at_least_fp32(delta_END[:, index_N])))
                 if self.ghosts.settings.initialization == "clone":
                     length_EN = record.sampled(index_N).contribution_END.detach().norm(dim=-1)
@@ -208,6 +209,8 @@ class ExpertLayer(Layer):
     def _measure_experts(self, record: LayerRecord) -> dict[str, Tensor]:
         length_EN = record.contribution_END.norm(dim=-1)
         gram_EE = measures.similarity(record.delta_END)
+        with shared(None):
+            weight_overlap = measures.normalised_overlap(self.sampled_inputs())
         found = {
             "expert/load": measures.load_share(length_EN),
             "expert/utilization": measures.utilization(length_EN, self.num_experts),
@@ -215,7 +218,7 @@ class ExpertLayer(Layer):
             "expert/orthogonality": measures.normalised_overlap(record.delta_END),
             "expert/effective_rank": measures.effective_rank(gram_EE),
             "expert/specialization": measures.specialization(record.expert_share()),
-            "expert/weight_overlap": measures.normalised_overlap(self.sampled_inputs()),
+            "expert/weight_overlap": weight_overlap,
         }
         if record.gate_NE is not None:
             found["router/entropy"] = measures.gate_entropy(record.gate_NE)

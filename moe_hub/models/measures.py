@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from moe_hub.models.shared_tokens import per_token
+
 
 def cosine_gram(delta_END: Tensor) -> Tensor:
     """Cosines between the experts' deltas for each token, (N, E, E)."""
@@ -22,7 +24,7 @@ def overlap(delta_END: Tensor) -> Tensor:
     """Mean squared cosine over pairs and tokens (MSO), in [0, 1]; independent deltas give 1/D."""
     gram_NEE = cosine_gram(delta_END)
     experts = gram_NEE.shape[1]
-    square = gram_NEE.square().mean(0)
+    square = per_token(gram_NEE.square().sum(0), len(gram_NEE))
     return (square.sum() - square.diagonal().sum()) / (experts * (experts - 1))
 
 
@@ -35,7 +37,7 @@ def normalised_overlap(delta_END: Tensor) -> Tensor:
 def similarity(delta_END: Tensor) -> Tensor:
     """Mean cosine between experts' deltas (E, E), in [-1, 1]; independent deltas give 0 off the diagonal."""
     unit_EN = F.normalize(delta_END, dim=-1, eps=1e-12).flatten(1)
-    return unit_EN @ unit_EN.T / delta_END.shape[1]
+    return per_token(unit_EN @ unit_EN.T, delta_END.shape[1])
 
 
 def effective_rank(gram_EE: Tensor) -> Tensor:
@@ -52,25 +54,26 @@ def specialization(gate_NE: Tensor) -> Tensor:
     A gate that treats all tokens alike gives 0; one that sends each token to one expert, evenly over experts, 1.
     """
     gate_NE = gate_NE.clamp(min=1e-30)  # a share that underflowed to 0 would have an infinite slope
-    entropy_of_mean = torch.special.entr(gate_NE.mean(0)).sum()
-    mean_entropy = torch.special.entr(gate_NE).sum(-1).mean()
+    totals = torch.cat((gate_NE.sum(0), torch.special.entr(gate_NE).sum().unsqueeze(0)))
+    *_, mean_entropy = means = per_token(totals, len(gate_NE))
+    entropy_of_mean = torch.special.entr(means[:-1]).sum()
     share: Tensor = (entropy_of_mean - mean_entropy) / math.log(gate_NE.shape[1])
     return share.clamp(0, 1)
 
 
 def gate_entropy(gate_NE: Tensor) -> Tensor:
     """Mean entropy of the gate over the tokens, as a share of ln E: 1 undecided, 0 one expert a token."""
-    share: Tensor = torch.special.entr(gate_NE).sum(-1).mean() / math.log(gate_NE.shape[1])
-    return share
+    return per_token(torch.special.entr(gate_NE).sum(), len(gate_NE)) / math.log(gate_NE.shape[1])
 
 
 def load_share(length_EN: Tensor) -> Tensor:
     """Share of each expert in the layer's output, by mean length of its contribution, (E,), sums to 1."""
-    length_E = length_EN.mean(1)
+    length_E = per_token(length_EN.sum(1), length_EN.shape[1])
     return length_E / length_E.sum().clamp(min=1e-12)
 
 
 def utilization(length_EN: Tensor, num_experts: int) -> Tensor:
     """Share of the tokens to which each expert gives at least half of an even share (1 / 2E) of the output, (E,)."""
     share_EN = length_EN / length_EN.sum(0).clamp(min=1e-12)
-    return (share_EN >= 0.5 / num_experts).to(length_EN.dtype).mean(1)
+    used_E = (share_EN >= 0.5 / num_experts).to(length_EN.dtype).sum(1)
+    return per_token(used_E, length_EN.shape[1])

@@ -25,6 +25,7 @@ from moe_hub.models.base import Record, Terms
 from moe_hub.models.coupling import HypergraphCoupling
 from moe_hub.models.layer import ExpertLayer
 from moe_hub.models.record import LayerRecord, at_least_fp32
+from moe_hub.models.shared_tokens import same_everywhere, shared
 
 
 class OverlapController(nn.Module):
@@ -89,7 +90,9 @@ class OrthogonalLayer(ExpertLayer):
             return {}
         delta_END = record.delta_END
         if self.on_weights:
-            overlap = measures.overlap(self.sampled_inputs())
+            with shared(None):
+                overlap = measures.overlap(self.sampled_inputs())
+            overlap = same_everywhere(overlap)
         else:
             index_N = context.sample(delta_END.device)
             overlap = measures.overlap(at_least_fp32(delta_END[:, index_N]))

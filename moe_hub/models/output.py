@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import ModelOutput
 
+from moe_hub.models.shared_tokens import per_token
+
 
 @dataclass
 class LanguageModelOutput(ModelOutput):  # type: ignore[misc]
@@ -36,7 +38,7 @@ def next_token_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Mean cross-entropy of predicting label t + 1 at position t, over labels that are not -100; 0 if none is."""
     target = labels_BT[:, 1:].flatten()
     total = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), target, ignore_index=-100, reduction="sum")
-    return total / (target != -100).sum().clamp(min=1)
+    return per_token(total, (target != -100).sum())
 
 
 def chunked_loss(hidden_BTD: Tensor, head_VD: Tensor, labels_BT: Tensor, chunk: int) -> Tensor:
@@ -52,7 +54,7 @@ def chunked_loss(hidden_BTD: Tensor, head_VD: Tensor, labels_BT: Tensor, chunk: 
     for part_ND, wanted in zip(torch.split(hidden_ND, chunk), torch.split(target, chunk), strict=True):
         part: Tensor = checkpoint(_summed_loss, part_ND, head_VD, wanted, use_reentrant=False)
         total = total + part
-    return total / max(1, len(target))
+    return per_token(total, len(target))
 
 
 def _summed_loss(hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor) -> Tensor:

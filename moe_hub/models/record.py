@@ -50,7 +50,8 @@ class LayerRecord:
         ghosts = self.ghosts
         if ghosts is not None:
             picked = at_least_fp32(ghosts.coupled_AND[:, index_N])
-            ghosts = GhostRecord(picked, ghosts.share_NA[index_N[: len(ghosts.share_NA)]], ghosts.index)
+            share_NA = ghosts.share_NA if self.gate_NE is None else ghosts.share_NA[index_N]
+            ghosts = GhostRecord(picked, share_NA, ghosts.index)
         return replace(
             self,
             delta_END=at_least_fp32(self.delta_END[:, index_N]),

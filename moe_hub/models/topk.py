@@ -24,6 +24,7 @@ from moe_hub.models.attention import SAMPLE, Context, StackedAttention, attentio
 from moe_hub.models.base import Layer, Record, Terms
 from moe_hub.models.pointwise import norm, squared_relu
 from moe_hub.models.record import at_least_fp32
+from moe_hub.models.shared_tokens import per_token, shared, sharing
 
 PAD_ROWS = 8
 
@@ -149,9 +150,11 @@ class SparseRecord:
 
 def load_balance(routes: Routes) -> Tensor:
     """E sum_e f_e P_e (Switch, eq. 4): 1 when tokens and probabilities are even, up to E."""
+    tokens, top_k = routes.expert_NK.shape
     experts = routes.probability_NE.shape[1]
-    share_E = torch.bincount(routes.expert_NK.flatten(), minlength=experts) / routes.expert_NK.numel()
-    return experts * (share_E.to(routes.probability_NE) * routes.probability_NE.mean(0)).sum()
+    count_E = torch.bincount(routes.expert_NK.flatten(), minlength=experts).to(routes.probability_NE)
+    pairs_E, mean_E = per_token(torch.stack((count_E, routes.probability_NE.sum(0))), tokens)
+    return experts / top_k * (pairs_E * mean_E).sum()
 
 
 class TopkLayer(Layer):
@@ -183,10 +186,10 @@ class TopkLayer(Layer):
         routes, real_N, settings = record.routes, context.real(), self.settings.topk
         if real_N is not None:
             routes = Routes(*(part[real_N] for part in vars(routes).values()))
-        if not len(routes.expert_NK):
+        if not len(routes.expert_NK) and sharing() is None:
             return {}
         balance = load_balance(routes)
-        z = routes.logits_NE.logsumexp(-1).square().mean()
+        z = per_token(routes.logits_NE.logsumexp(-1).square().sum(), len(routes.logits_NE))
         return {
             "load_balance": (balance, settings.load_balance_weight * balance),
             "router_z": (z, settings.router_z_weight * z),
@@ -198,10 +201,12 @@ class TopkLayer(Layer):
             return {}
         length_EN = record.contribution_END.norm(dim=-1)
         rows_END = self.feed_forward.w1_EFD[:, :: max(1, self.feed_forward.w1_EFD.shape[1] // SAMPLE)]
+        with shared(None):
+            weight_overlap = measures.normalised_overlap(rows_END)
         return {
             "expert/load": measures.load_share(length_EN),
             "expert/utilization": measures.utilization(length_EN, self.num_experts),
             "expert/specialization": measures.specialization(record.routes.probability_NE),
-            "expert/weight_overlap": measures.normalised_overlap(rows_END),
+            "expert/weight_overlap": weight_overlap,
             "router/entropy": measures.gate_entropy(record.routes.probability_NE),
         }

@@ -6,12 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_hub.config import Config, preset_names, resolve, to_yaml
 from moe_hub.config.reference import help_lines
 from moe_hub.errors import ConfigError, MoeHubError
 from moe_hub.runs.fork import fork
 from moe_hub.runs.store import RunDirectory, RunStore
+from moe_hub.train.parallel.launching import supervise, under_torchrun
+
+if TYPE_CHECKING:
+    from moe_hub.ranks import Ranks
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,11 +54,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if options.dry_run:
             return _dry_run(resolve(options.preset, options.config, options.overrides).config)
+        if under_torchrun():
+            return _train_together(options)
         run = _run_of(options)
+        processes = run.config().train.parallel.processes
     except MoeHubError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2  # nothing was started: the command line, the config or the data is to be mended
+    if processes > 1:
+        begin = ["--resume" if options.resume else "--adopt", run.run_id]
+        return supervise(run, processes, ["--runs-dir", str(options.runs_dir), *begin])
     return _train(run, resume=options.resume is not None)
+
+
+def _train_together(options: argparse.Namespace) -> int:
+    """As one of torchrun's processes: rank 0 finds or makes the run, and writes it."""
+    from moe_hub.train.parallel.group import joined
+
+    with joined() as ranks:
+        try:
+            run = ranks.on_main(lambda: _run_of(options))
+        except MoeHubError as error:
+            if ranks.main:
+                print(f"error: {error}", file=sys.stderr)
+            return 2
+        if code := _train(run, resume=options.resume is not None, ranks=ranks):
+            sys.exit(code)  # leaves at once: the others may be gone
+    return 0
 
 
 def _run_of(options: argparse.Namespace) -> RunDirectory:
@@ -73,18 +100,23 @@ def _run_of(options: argparse.Namespace) -> RunDirectory:
     return store.create(resolve(options.preset, options.config, options.overrides).config)
 
 
-def _train(run: RunDirectory, *, resume: bool) -> int:
+def _train(run: RunDirectory, *, resume: bool, ranks: Ranks | None = None) -> int:
+    from moe_hub.ranks import ALONE
     from moe_hub.train.session import run_training
 
+    ranks = ranks or ALONE
     try:
-        run_training(run, resume=resume)
+        run_training(run, resume=resume, ranks=ranks)
     except MoeHubError as error:
-        print(f"error: {error}\nrun: {run.path}", file=sys.stderr)
+        if ranks.main:
+            print(f"error: {error}\nrun: {run.path}", file=sys.stderr)
         return error.exit_code
     except Exception:  # said, with its traceback, by the run's record
-        print(f"run: {run.path}", file=sys.stderr)
+        if ranks.main:
+            print(f"run: {run.path}", file=sys.stderr)
         return 1
-    _print_end(run)
+    if ranks.main:
+        _print_end(run)
     return 0
 
 

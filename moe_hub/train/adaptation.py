@@ -1,7 +1,8 @@
 """What adapts itself between two optimizer steps: diversity losses find their weight, ghosts wake.
 
 Called once after each optimizer step and never in evaluation. All state lies in model buffers (and the moments of the
-optimizer), so a checkpoint carries it. On several ranks all see the same statistics, so all decide alike.
+optimizer), so a checkpoint carries it. Where several processes share a batch, statistics are over all of it, so all
+decide alike.
 """
 
 from __future__ import annotations
@@ -73,12 +74,11 @@ def _adapt_ghosts(
     facts: StepFacts,
 ) -> dict[str, Any]:
     banks = [layer.ghosts for layer in layers if layer.ghosts is not None]
-    loss = _task_loss(facts.task_loss, banks[0].threshold.device)
     for ghosts, gram_EE in zip(banks, statistics, strict=True):
         if ghosts.background_gradients:
             _learn_in_background(ghosts, optimizer, config, facts)
         ghosts.follow_load()
-        ghosts.saturation.update(gram_EE, facts.step, loss, facts.unigram_entropy)
+        ghosts.saturation.update(gram_EE, facts.step, facts.task_loss, facts.unigram_entropy)
         ghosts.advance()
     woken = _wake_where_ripe(layers, optimizer, config, facts.step)
     diversity_L = torch.stack([ghosts.saturation.diversity() for ghosts in banks])
@@ -131,7 +131,7 @@ def _prepare(layer: Layer, ghosts: Ghosts, ghost: int, optimizer: torch.optim.Op
 @torch.no_grad()
 def _learn_in_background(ghosts: Ghosts, optimizer: torch.optim.Optimizer, config: Config, facts: StepFacts) -> None:
     """One step of the optimizer for dormant ghosts alone, at the ghosts' peak rate times the common factor."""
-    gradients = {weight: _over_ranks(gradient) for weight, gradient in ghosts.background_gradients.items()}
+    gradients = {weight: _summed(gradient) for weight, gradient in ghosts.background_gradients.items()}
     ghosts.background_gradients.clear()
     held: dict[Tensor, Tensor | None] = {}
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -147,23 +147,12 @@ def _learn_in_background(ghosts: Ghosts, optimizer: torch.optim.Optimizer, confi
 
 
 def _mean(statistics: Sequence[Tensor]) -> Tensor | None:
-    return _over_ranks(torch.stack(list(statistics)).mean(0)) if statistics else None
+    return torch.stack(list(statistics)).mean(0) if statistics else None
 
 
-def _task_loss(value: float, device: torch.device) -> float:
-    if not _several_ranks():
-        return value
-    return float(_over_ranks(torch.tensor(value, device=device)))
-
-
-def _over_ranks(value: Tensor) -> Tensor:
-    """Mean over the ranks of a distributed training."""
-    if _several_ranks():
-        value = value.contiguous()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value
-
-
-def _several_ranks() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def _summed(gradient: Tensor) -> Tensor:
+    """The gradient of the whole batch: each process has that of its own tokens."""
+    if dist.is_initialized():
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+    return gradient

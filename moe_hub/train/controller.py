@@ -19,6 +19,7 @@ class Controller:
         self.paused = False
         self.save_wanted = False
         self.settings: dict[str, float] = {}
+        self.interrupted = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Controller:
@@ -56,9 +57,13 @@ class Controller:
         return changed
 
     def _interrupted(self, _signal: int, _frame: FrameType | None) -> None:
-        if self.stop_reason:
+        if self.stop_reason or self.interrupted:
             raise KeyboardInterrupt
-        self.stop_reason = "stopped by Ctrl-C"
+        self.interrupted = True
+        self._stop("stopped by Ctrl-C")
 
     def _terminated(self, _signal: int, _frame: FrameType | None) -> None:
-        self.stop_reason = self.stop_reason or "stopped by SIGTERM"
+        self._stop("stopped by SIGTERM")
+
+    def _stop(self, reason: str) -> None:
+        self.stop_reason = self.stop_reason or reason

@@ -29,8 +29,11 @@ def set_threads(config: TrainConfig) -> None:
         torch.set_num_threads(config.threads)
 
 
-def choose_device(config: TrainConfig) -> torch.device:
-    """The device that the config names; `auto` prefers a GPU. Raises `ConfigError` if it is not there."""
+def choose_device(config: TrainConfig, local_rank: int | None = None) -> torch.device:
+    """The device that the config names; `auto` prefers a GPU. Raises `ConfigError` if it is not there.
+
+    The processes of a machine have a number each, and a GPU each of that number.
+    """
     name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,8 +42,13 @@ def choose_device(config: TrainConfig) -> torch.device:
     )
     if missing:
         raise ConfigError(f"train.device = {config.device!r}: this machine has no such device; use auto or cpu")
-    device = torch.device(name)
+    device = torch.device(name if local_rank is None or name != "cuda" else f"cuda:{local_rank}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        if local_rank is not None:
+            raise ConfigError(
+                f"process {local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}; start fewer "
+                "processes (train.parallel.processes, or torchrun's), or take train.device=cpu"
+            )
         raise ConfigError(f"train.device = {config.device!r}: there are {torch.cuda.device_count()} GPUs, from cuda:0")
     return device
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from moe_hub.data.batch import Batch
 from moe_hub.data.prepare import TaskBatch
 from moe_hub.models.language_model import PHASES, LanguageModel
 from moe_hub.models.rotation import phase_of_token
+from moe_hub.ranks import ALONE, Ranks
+
+Number = TypeVar("Number", int, float)
 
 
 def wilson_interval(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
@@ -31,47 +35,60 @@ def wilson_interval(hits: int, trials: int, z: float = 1.96) -> tuple[float, flo
 
 
 @torch.no_grad()
-def evaluate_loss(model: LanguageModel, batches: Iterable[Batch]) -> dict[str, float]:
-    """`val/loss` (nat per target token), `val/perplexity`, `val/token_accuracy`, and `lambda/loss/<phase>`."""
+def evaluate_loss(
+    model: LanguageModel, batches: Sequence[Batch], ranks: Ranks = ALONE, turn: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """`val/loss` (nat per target token), `val/perplexity`, `val/token_accuracy`, and `lambda/loss/<phase>`.
+
+    Several processes take the batches in turn; all get the result. `turn` is called before each batch.
+    """
     nll: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
-    right = 0
-    for each_batch in batches:
+    for each_batch, counts in ranks.turns(batches):
+        turn()
         batch = each_batch.to(model.device)
         logits = model(input_ids=batch.input_ids_BT, documents=batch.documents_BT).logits[:, :-1]
+        if not counts:
+            continue
         target = batch.labels_BT[:, 1:]
         each = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), target.flatten(), ignore_index=-100, reduction="none"
         ).view_as(target)
         kept = target != -100
-        right += int(((logits.argmax(-1) == target) & kept).sum())
+        count["right"] += int(((logits.argmax(-1) == target) & kept).sum())
         for name, mask in {"all": kept, **_by_phase(model, batch, kept)}.items():
             nll[name] += float(each[mask].sum())
             count[name] += int(mask.sum())
+    nll, count = _added(ranks, nll), _added(ranks, count)
     result = {f"lambda/loss/{phase}": nll[phase] / count[phase] for phase in PHASES if count[phase]}
     if count["all"]:
         loss = nll["all"] / count["all"]
         result |= {
             "val/loss": loss,
             "val/perplexity": math.exp(min(loss, 700.0)),
-            "val/token_accuracy": right / count["all"],
+            "val/token_accuracy": count["right"] / count["all"],
         }
     return result
 
 
 @torch.no_grad()
-def evaluate_exact_match(model: LanguageModel, batches: Iterable[TaskBatch]) -> dict[str, float]:
+def evaluate_exact_match(
+    model: LanguageModel, batches: Sequence[TaskBatch], ranks: Ranks = ALONE, turn: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     """`val/exact_match` with its interval, by number of reduction steps, and `lambda/exact_match/<phase>`.
 
     For samples in segments the answer is all that is to be written up to the end of the semantic segment: the text
     that explains it afterwards counts in its own phase only. A phase counts as right when all its tokens are, given
-    the true text before.
+    the true text before. `ranks` and `turn` as in `evaluate_loss`.
     """
     hits: dict[str, int] = defaultdict(int)
     trials: dict[str, int] = defaultdict(int)
-    for task in batches:
+    for task, counts in ranks.turns(batches):
+        turn()
         batch, steps = task.batch.to(model.device), task.steps
         logits = model(input_ids=batch.input_ids_BT, documents=batch.documents_BT).logits[:, :-1]
+        if not counts:
+            continue
         target = batch.labels_BT[:, 1:]
         kept = target != -100
         wrong = (logits.argmax(-1) != target) & kept
@@ -86,7 +103,16 @@ def evaluate_exact_match(model: LanguageModel, batches: Iterable[TaskBatch]) -> 
             present = mask.any(1)
             trials[phase] += int(present.sum())
             hits[phase] += int((present & ~(wrong & mask).any(1)).sum())
-    return _match_metrics(hits, trials)
+    return _match_metrics(_added(ranks, hits), _added(ranks, trials))
+
+
+def _added(ranks: Ranks, own: dict[str, Number]) -> dict[str, Number]:
+    """Sums over the processes by name; a name that none has counts 0."""
+    total: dict[str, Any] = defaultdict(int)
+    for each in ranks.gather(dict(own)):
+        for name, value in each.items():
+            total[name] += value
+    return total
 
 
 def _match_metrics(hits: dict[str, int], trials: dict[str, int]) -> dict[str, float]:

@@ -2,16 +2,16 @@
 
 Each step: obey what people ask, forward and backward over `grad_accumulation` batches, clip, update, adapt
 (controllers and ghosts), then log, evaluate and save where due. The batch of a step is a pure function of the seed
-and the step, so a checkpoint's step is all that resuming needs to know of the data.
+and the step, so a checkpoint's step is all that resuming needs to know of the data. Several processes go through the
+same steps, each with its rows of every batch; what they decide by is the same for all (see `parallel/`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,22 +19,27 @@ from moe_hub.checkpoint import TrainerState, remove_old, save_checkpoint
 from moe_hub.config import Config
 from moe_hub.errors import ConfigError
 from moe_hub.models.language_model import LanguageModel
+from moe_hub.runs.store import RunDirectory
+from moe_hub.models.shared_tokens import shared
+from moe_hub.ranks import ALONE, Ranks
 from moe_hub.train.adaptation import StepFacts, after_step
 from moe_hub.train.cognitive import CognitiveSchedule
 from moe_hub.train.controller import Controller
 from moe_hub.train.device import choose_precision
 from moe_hub.train.evaluation import evaluate_exact_match, evaluate_loss
-from moe_hub.train.failure import NonFiniteLoss
+from moe_hub.train.failure import NO_ROOM, Failure, NonFiniteLoss, dump_step, names_of, not_finite, room_problem
 from moe_hub.train.objective import autocast, loss_terms
 from moe_hub.train.optimization import gradient_norms, named_groups, rate_factor, set_rates
+from moe_hub.train.parallel.group import own_sample, part_of, sharing_of
+from moe_hub.train.parallel.strategy import Spread, spread, whole
 from moe_hub.train.record import RunRecord, loggable
 
 if TYPE_CHECKING:
     from moe_hub.data.batch import Batch
     from moe_hub.data.prepare import TrainingData
 
-Item = TypeVar("Item")
 PAUSE_POLL_S = 0.1
+ROOM = "Free some space, then resume"
 
 
 class Trainer:
@@ -49,13 +54,15 @@ class Trainer:
         record: RunRecord,
         controller: Controller,
         state: TrainerState,
+        ranks: Ranks = ALONE,
+        spread_model: Spread | None = None,
     ) -> None:
         self.config, self.model, self.optimizer, self.data = config, model, optimizer, data
         self.record, self.controller, self.state = record, controller, state
+        self.ranks, self.spread = ranks, spread_model or spread(model, config, ranks)
         self.checkpoints = record.run_dir / "checkpoints"
         self.device = model.device
         self.precision = choose_precision(config.train, self.device)
-        self.forward: Any = torch.compile(model) if config.train.compile else model
         self.total_steps = total_steps(config, data.batches_per_epoch)
         self.groups = named_groups(model)
         cognitive = config.train.lambda_cognitive
@@ -64,6 +71,7 @@ class Trainer:
             self.schedule.load_state_dict(state.schedules["cognitive"])
         self.saved_step = state.step if state.step else -1
         self._last_task = 0.0
+        self._cpu_s = 0.0  # of this process, since those of all were last added
         self._evaluated = (-1, math.inf)  # step and held-out loss of the last evaluation on `eval_batches` batches
         self._first_step = state.step
         # Logged with the first new step: a row for the old step would supersede what the earlier attempt logged there.
@@ -71,7 +79,9 @@ class Trainer:
 
     def run(self) -> str:
         """Trains until done or asked to stop; returns the final state, `finished` or `stopped`."""
-        self.record.update(state="running", reason="", max_steps=self.total_steps, device=str(self.device))
+        self.record.update(
+            state="running", reason="", step=self.state.step, max_steps=self.total_steps, device=str(self.device)
+        )
         while self.state.step < self.total_steps:
             self._obey()
             if self.controller.stop_reason:
@@ -84,6 +94,7 @@ class Trainer:
     def _step(self) -> None:
         began, cpu_began = time.perf_counter(), time.process_time()
         train, state = self.config.train, self.state
+        before = dict(state.window), state.tokens
         done = state.step + 1
         logged = done % train.log_every == 0 or done == self.total_steps
         factor = rate_factor(train, state.step, self.total_steps)
@@ -91,17 +102,18 @@ class Trainer:
         phases = self._move_phases()
         measures = self._forward_backward(measure=logged)
         norms = gradient_norms(self.groups) if logged else {}
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.grad_clip or math.inf))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.grad_clip or math.inf)))
         task = state.window["loss/task"] / state.window["targets"] if state.window["targets"] else 0.0
         if not math.isfinite(norm):
-            self._refuse_step(done, rates, norm)
+            self._refuse_step(done, {"learning_rates": rates, "gradient_norms": norms, "gradient_norm": norm}, before)
+            return
         self.optimizer.step()
         facts = StepFacts(done, self._last_task, self.data.unigram_entropy, factor, self.total_steps)
         events = {**self._events, **after_step(self.model, self.optimizer, self.config, facts)}
         self._events = {}
         state.step = done
         state.active_s += time.perf_counter() - began
-        state.cpu_s += time.process_time() - cpu_began
+        self._cpu_s += time.process_time() - cpu_began
         if logged:
             self._log(task, rates, norms, norm, {**measures, **phases, **events})
         elif any(name.startswith("event/") for name in events):
@@ -113,16 +125,20 @@ class Trainer:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         batches = [batch.to(self.device) for batch in self._batches()]
-        targets = [int((batch.labels_BT[:, 1:] != -100).sum()) for batch in batches]
+        own_targets = [int((batch.labels_BT[:, 1:] != -100).sum()) for batch in batches]
+        targets = [int(count) for count in self.ranks.sum(own_targets)]
         measures: dict[str, Any] = {}
         self._last_task = 0.0
         for number, (batch, count) in enumerate(zip(batches, targets, strict=True)):
             share = count / max(1, sum(targets))
             last = number == len(batches) - 1
-            with autocast(self.device, self.precision):
-                total, terms, found = loss_terms(self.forward, batch, self.config.train, measure=measure and last)
-            torch.autograd.backward(total * share)
-            measures = found
+            with self.spread.synchronized(last), shared(sharing_of(batch)):
+                with autocast(self.device, self.precision):
+                    total, terms, measures = loss_terms(
+                        self.spread.forward, batch, self.config.train, measure=measure and last,
+                        sample=own_sample(batch),
+                    )  # fmt: skip
+                torch.autograd.backward(total * (share * self.spread.scale))
             self._last_task += float(terms["task"].detach()) * share
             self._add(total, terms, count)
             self.state.tokens += batch.tokens
@@ -132,7 +148,8 @@ class Trainer:
         accumulation = self.config.train.grad_accumulation
         level = self.schedule.unlocked_level(self.state.step, self.config.data.levels) if self.schedule else None
         first = self.state.step * accumulation
-        return [self.data.train_batch(first + number, level) for number in range(accumulation)]
+        part = part_of(self.ranks)
+        return [self.data.train_batch(first + number, level, part) for number in range(accumulation)]
 
     def _add(self, total: torch.Tensor, terms: dict[str, torch.Tensor], targets: int) -> None:
         window = self.state.window
@@ -148,8 +165,14 @@ class Trainer:
         self.model.set_phase_weights(weights)
         return {"lambda/phase_weight": weights, "lambda/phase_offset_rad": self.model.phase_angle_S}
 
+    def _add_cpu_seconds(self) -> None:
+        """Those of all processes since the last call."""
+        self.state.cpu_s += self.ranks.sum([self._cpu_s])[0]
+        self._cpu_s = 0.0
+
     def _log(self, task: float, rates: dict[str, float], norms: dict[str, float], norm: float, more: Any) -> None:
         state = self.state
+        self._add_cpu_seconds()
         targets = max(1.0, state.window.pop("targets"))
         losses = {name: total / targets for name, total in state.window.items()}
         seconds = max(1e-9, state.active_s - state.row_active_s)
@@ -205,10 +228,11 @@ class Trainer:
         self.model.eval()
         try:
             with autocast(self.device, self.precision):
-                tasks = self._beating(self.data.task_batches(limit))
-                found = evaluate_loss(self.model, self._beating(self.data.eval_batches(limit)))
-                found |= evaluate_exact_match(self.model, tasks)
+                batches, tasks, beat = self.data.eval_batches(limit), self.data.task_batches(limit), self.record.update
+                found = evaluate_loss(self.model, batches, self.ranks, beat)
+                found |= evaluate_exact_match(self.model, tasks, self.ranks, beat)
         finally:
+            self.spread.rest()
             self.model.train()
         if limit is not None and "val/loss" in found:
             self._evaluated = (self.state.step, found["val/loss"])
@@ -231,19 +255,17 @@ class Trainer:
         if step == self.state.step and (self.state.best_loss is None or loss < self.state.best_loss):
             self.state.best_loss, self.state.best_step = loss, step
 
-    def _beating(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, with a heartbeat now and then."""
-        for item in items:
-            self.record.update()
-            yield item
-
     def _obey(self) -> None:
+        self.record.require_folder()
+        trouble = self.record.trouble()
+        if trouble:  # before the poll, which tells it to all processes
+            self.controller.paused = True
         self.controller.poll()
         self._apply_settings()
         if self.controller.take_save():
             self._save()
         if self.controller.paused and not self.controller.stop_reason:
-            self._pause("paused on request")
+            self._pause("paused on request", Failure("disk_full", trouble, ROOM) if trouble else None)
 
     def _apply_settings(self) -> None:
         for name, value in self.controller.take_settings().items():
@@ -255,10 +277,15 @@ class Trainer:
             except ConfigError as error:
                 self.record.say(f"step {self.state.step}: {error}")
 
-    def _pause(self, reason: str) -> None:
-        """Holds between two steps until resumed or stopped; a save that is asked for meanwhile is done."""
+    def _pause(self, reason: str, failure: Failure | None = None) -> None:
+        """Holds between two steps until resumed or stopped; a save that is asked for meanwhile is done.
+
+        A `failure` that is the reason stands in the status until then.
+        """
         self._note({"event/pause": 1})
-        self.record.update(state="paused", reason=reason)
+        reason = failure.line if failure is not None else reason
+        found = failure.values(RunDirectory(self.record.run_dir).log_tail()) if failure is not None else {}
+        self.record.update(state="paused", reason=reason, failure=found)
         self.record.say(f"step {self.state.step}: {reason}")
         while self.controller.paused and not self.controller.stop_reason:
             time.sleep(PAUSE_POLL_S)
@@ -268,7 +295,7 @@ class Trainer:
                 self._save()
             self.record.update()
         self._note({"event/resume": 1})
-        self.record.update(state="running", reason="")
+        self.record.update(state="running", reason="", failure={})
 
     def _save(self, reason: str = "") -> Path | None:
         """Saves a checkpoint. Where the disk is full the run pauses (unless it is stopping) and keeps the last one."""
@@ -279,40 +306,65 @@ class Trainer:
         if self.schedule is not None:
             self.state.schedules["cognitive"] = self.schedule.state_dict()
         self._note_best()
+        self._add_cpu_seconds()
         try:
             folder = save_checkpoint(
-                self.checkpoints, self.model, self.optimizer, self.data.tokenizer, self.config, self.state
+                self.checkpoints, self.model, self.optimizer, self.data.tokenizer, self.config, self.state, self.ranks
             )
         except OSError as error:
             self._no_room(error)
             return None
         self.saved_step = self.state.step
-        remove_old(self.checkpoints, self.config.train.keep_checkpoints, self.state.best_step)
+        if self.ranks.main:
+            remove_old(self.checkpoints, self.config.train.keep_checkpoints, self.state.best_step)
         self._write({"event/checkpoint": 1})
         return folder
 
     def _no_room(self, error: OSError) -> None:
-        problem = f"the checkpoint of step {self.state.step} cannot be written: {error.strerror}"
+        self.record.require_folder()
+        problem = f"the checkpoint of step {self.state.step} cannot be written: {room_problem(error)}"
         self.record.say(problem)
         if self.controller.stop_reason:
             self.controller.stop_reason += f"; {problem}; the last checkpoint is step {max(0, self.saved_step)}"
             return
         self.controller.paused = True
-        self._pause(f"{problem}. Free some space, then resume")
+        self._pause("", Failure("disk_full" if error.errno in NO_ROOM else "error", problem, ROOM))
+        if not self.controller.stop_reason:
+            self._save()  # what there was no room for
 
-    def _refuse_step(self, step: int, rates: dict[str, float], norm: float) -> None:
-        """Keeps the weights of before the bad step, and says what led to it."""
-        window = {name: value for name, value in self.state.window.items() if name != "targets"}
-        self._write(loggable({"train/loss": self._last_task, "optim/grad_norm_total": norm}))
-        self.state.window = {}
+    def _refuse_step(self, step: int, known: dict[str, Any], before: tuple[dict[str, float], int]) -> None:
+        """Keeps the weights and counters of before the bad step, and what is known of it; raises `NonFiniteLoss`.
+
+        With `train.on_nonfinite = pause` it holds instead, and leaves the step out when the run is resumed.
+        """
+        state, bad = self.state, not_finite(self.model)
+        terms = {name: total - before[0].get(name, 0.0) for name, total in state.window.items()}
+        targets = max(1.0, terms.pop("targets", 1.0))
+        losses = {name: value / targets for name, value in terms.items()}
+        state.window, state.tokens = before
         self._save()
-        first = self.state.step * self.config.train.grad_accumulation
-        raise NonFiniteLoss(
-            f"non-finite loss or gradient at step {step} (task loss {self._last_task:g}, gradient norm {norm:g}, "
-            f"batches from {first}, learning rates {rates}, terms {sorted(window)}); the step was not applied and the "
-            f"weights before it are saved as step {self.state.step}. Fork from there with a lower learning rate, a "
-            "lower train.grad_clip or train.precision=fp32"
+        report = {"step": step, "task_loss": self._last_task, "losses": losses, **known, "not_finite": bad,
+                  "first_batch": state.step * self.config.train.grad_accumulation, "seed": self.config.seed,
+                  "weights_before": f"step_{state.step:08d}", "precision": str(self.precision)}  # fmt: skip
+        kept = dump_step(self.record.run_dir, step, report, self._batches()) if self.ranks.main else None
+        norm = known["gradient_norm"]
+        values = {"train/loss": self._last_task, "optim/grad_norm_total": norm, "event/nonfinite": 1}
+        self.record.row(step, state.tokens, loggable({**self._events, **values}))
+        self._events = {}
+        problem = (
+            f"non-finite loss or gradient at step {step} (task loss {self._last_task:g}, gradient norm {norm:g}"
+            + (f", in {names_of(bad)}" if bad else "")
+            + f"); the step was not applied and the weights before it are saved as step {state.step}"
+            + (f"; its batches and numbers are in {kept.relative_to(self.record.run_dir)}" if kept else "")
         )
+        if self.config.train.on_nonfinite == "stop":
+            raise NonFiniteLoss(problem)
+        self.record.update(step=state.step)
+        self.controller.paused = True
+        self._pause("", Failure("non_finite", problem, "Resume leaves this step out; or stop, and fork from there"))
+        if not self.controller.stop_reason:
+            state.step = step
+            self._when_due()
 
 
 def total_steps(config: Config, batches_per_epoch: int) -> int:

@@ -5,6 +5,9 @@ q, k and v share one. So Muon is given views: one for each expert's matrix, q, k
 share memory with the stacks, and their momentum is a view of one tensor per stack, which stands in `state` under the
 stack's own parameter, as every optimizer keeps it. Updates are scaled to the size of AdamW's (Liu et al. 2025, arXiv
 2502.16982), so that one learning rate serves both.
+
+Under FSDP a stack stands in shards of whole experts (its first axis is theirs), so each process orthogonalises the
+matrices of its own experts, and none has to be gathered.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 Group = dict[str, Any]
 
@@ -71,6 +75,10 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
 
 def _matrices(stack: Tensor, parts: int) -> Iterator[nn.Parameter]:
-    """The matrices of a stack (E, O, I), each of its O rows split into parts; they share memory with it."""
-    for matrix in stack.detach().view(-1, stack.shape[1] // parts, stack.shape[2]):
+    """The matrices of a stack (E, O, I), each of its O rows split into parts; they share memory with it.
+
+    Of a stack in shards, those that this process holds.
+    """
+    own = stack.to_local() if isinstance(stack, DTensor) else stack
+    for matrix in own.detach().view(own.shape[0] * parts, own.shape[1] // parts, own.shape[2]):
         yield nn.Parameter(matrix, requires_grad=False)

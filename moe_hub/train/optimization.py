@@ -21,6 +21,7 @@ from moe_hub.config import TrainConfig
 from moe_hub.models.ghost_experts import Ghosts
 from moe_hub.models.language_model import LanguageModel
 from moe_hub.train.muon import MuonAndAdamW
+from moe_hub.train.parallel.strategy import whole
 
 GROUPS = ("rotation", "expert", "ghost", "base")
 RATES = "ghost_rates"  # attribute of the optimizer: rates of the groups that have their own, by number
@@ -170,5 +171,5 @@ def gradient_norms(groups: dict[str, list[nn.Parameter]]) -> dict[str, float]:
     norms: dict[str, float] = {}
     for name, parameters in groups.items():
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norms[name] = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        norms[name] = float(whole(torch.nn.utils.get_total_norm(gradients))) if gradients else 0.0
     return norms

@@ -19,13 +19,15 @@ from tqdm import tqdm
 from moe_hub.runs.status import Status, process_identity, read_status, write_status
 from moe_hub.runs.store import LOG_FILE
 from moe_hub.runs.writer import MetricWriter
+from moe_hub.train.failure import FolderLost
 
 HEARTBEAT_S = 2.0
+LOST_PATIENCE_S = 30.0  # a network disk may come back
 LINE_EVERY_S = 10.0  # in a log; a terminal has a bar instead
 
 
 class RunRecord:
-    """Writes what happens. A full disk costs rows and heartbeats, never the run."""
+    """Writes what happens. What a full disk has no room for waits, see `trouble`."""
 
     def __init__(self, run_dir: Path, max_steps: int, *, keep_attempt: bool = False) -> None:
         before = read_status(run_dir)
@@ -56,6 +58,7 @@ class RunRecord:
         due = force or "state" in changes or abs(now - self.status.heartbeat) >= HEARTBEAT_S
         self.status = replace(self.status, **changes, heartbeat=now if due else self.status.heartbeat)
         if due:
+            self.writer.flush()
             try:
                 write_status(self.run_dir, self.status)
             except OSError as error:
@@ -63,9 +66,30 @@ class RunRecord:
 
     def row(self, step: int, tokens: int, values: Mapping[str, Any]) -> None:
         """Appends a metric row and keeps its scalars in the status."""
+        waiting = self.writer.lost_rows
         self.writer.write(step, values, tokens=tokens)
+        if self.writer.lost_rows and not waiting:
+            self.say(f"warning: {self.trouble()}")
         scalars = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
         self.update(step=step, metrics={**self.status.metrics, **scalars})
+
+    def trouble(self) -> str:
+        """Why rows cannot be written at this moment; empty where they can."""
+        if not self.writer.lost_rows or self.writer.flush():
+            return ""
+        return f"metrics cannot be written: {self.writer.problem}; {self.writer.lost_rows} rows wait in memory"
+
+    def require_folder(self) -> None:
+        """Raises `FolderLost` where the run directory is gone and does not come back for a while."""
+        if self.run_dir.is_dir():
+            return
+        self.say(f"warning: {self.run_dir} is gone; waiting {LOST_PATIENCE_S:.0f} s for it")
+        deadline = time.monotonic() + LOST_PATIENCE_S
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            if self.run_dir.is_dir():
+                return
+        raise FolderLost(f"the run's folder {self.run_dir} was removed or moved while it trained, so it has ended")
 
     def progress(self, step: int, text: str) -> None:
         """Moves the bar of a terminal; in a log, a line every few seconds."""
@@ -101,6 +125,39 @@ class RunRecord:
             self._bar = None
         self.update(force=True, **final)
         self.writer.close()
+
+
+class SilentRecord(RunRecord):
+    """That of a process which leaves the run directory to rank 0."""
+
+    def __init__(self, run_dir: Path, max_steps: int) -> None:
+        self.run_dir, self.status = run_dir, Status(state="starting", max_steps=max_steps)
+
+    def update(self, *, force: bool = False, **changes: Any) -> None:
+        """Changes nothing."""
+
+    def row(self, step: int, tokens: int, values: Mapping[str, Any]) -> None:
+        """Writes nothing."""
+
+    def trouble(self) -> str:
+        """None: it writes nothing."""
+        return ""
+
+    def require_folder(self) -> None:
+        """Leaves it to rank 0."""
+
+    def progress(self, step: int, text: str) -> None:
+        """Shows nothing."""
+
+    def say(self, line: str) -> None:
+        """Says nothing."""
+
+    def system(self) -> dict[str, float]:
+        """Measures nothing."""
+        return {}
+
+    def close(self, **final: Any) -> None:
+        """Has nothing open."""
 
 
 def loggable(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,18 +18,19 @@ from moe_hub.data.prepare import TrainingData, open_data
 from moe_hub.errors import ConfigError, MoeHubError
 from moe_hub.models import build_model
 from moe_hub.models.language_model import LanguageModel
+from moe_hub.ranks import ALONE, Ranks
 from moe_hub.runs.fork import ORIGIN_FILE
 from moe_hub.runs.store import RunDirectory
 from moe_hub.train.controller import Controller
 from moe_hub.train.device import choose_device, keep_freed_memory, set_threads
-from moe_hub.train.failure import advice
+from moe_hub.train.failure import explain
 from moe_hub.train.loop import Trainer
 from moe_hub.train.optimization import build_optimizer
 from moe_hub.train.parallel.controller import SharedController
-from moe_hub.ranks import ALONE, Ranks
 from moe_hub.train.parallel.strategy import spread
 from moe_hub.train.record import RunRecord, SilentRecord
 
+LOG_BYTES = 3000  # of the log that the status keeps of a failure
 LOCK_PATIENCE_S = 5.0  # whoever reconciles the runs may hold one for a moment
 
 
@@ -127,7 +128,8 @@ def _prepare(
 
 
 def _close_failed(record: RunRecord, error: BaseException, ranks: Ranks) -> None:
-    reason = advice(error)
+    found = explain(error)
+    reason = found.line
     if not ranks.main:
         said = reason if isinstance(error, MoeHubError) else "".join(traceback.format_exception(error)).rstrip()
         print(f"process {ranks.rank}: {said}", file=sys.stderr, flush=True)  # rank 0 finds the same, or a lost process
@@ -135,4 +137,5 @@ def _close_failed(record: RunRecord, error: BaseException, ranks: Ranks) -> None
     if not isinstance(error, MoeHubError):
         record.say("".join(traceback.format_exception(error)).rstrip())
     record.say(f"failed: {reason}")
-    record.close(state="failed", reason="", exit_reason=reason)
+    log = RunDirectory(record.run_dir).log_tail(LOG_BYTES)
+    record.close(state="failed", reason="", exit_reason=reason, failure=found.values(log))

@@ -5,7 +5,10 @@
         run_config.yaml                                                           the run's config
         optimizer.safetensors                                                     moments, and random states
         trainer_state.json                                                        counters, schedules, controllers
+        shards/                                                                   FSDP: weights and moments in shards
 
+What transformers loads is there also after a training in shards; the moments are then in `shards/` alone, until
+`python -m moe_hub.checkpoint convert` brings them into optimizer.safetensors. Each loads on any number of processes.
 A checkpoint is written under another name, flushed to the disk and renamed, so a folder with its final name is whole.
 """
 
@@ -26,8 +29,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from moe_hub.checkpoint.shards import FOLDER as SHARDS
+from moe_hub.checkpoint.shards import in_shards, like, load_shards, save_shards, shapes, whole_weights
 from moe_hub.config import Config, to_yaml
 from moe_hub.errors import RunError
+from moe_hub.ranks import ALONE, Ranks
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -89,23 +95,36 @@ def save_checkpoint(
     tokenizer: SavesItself,
     config: Config,
     state: TrainerState,
+    ranks: Ranks = ALONE,
 ) -> Path:
     """Writes the checkpoint of `state.step` under `root` in one step; raises `OSError` (a full disk, say).
 
-    A checkpoint of the same step is replaced.
+    A checkpoint of the same step is replaced. Several processes call it together, and rank 0 gives the checkpoint its
+    name when all have written.
     """
-    require_room(root, model, optimizer)
-    temporary = root / f".{folder_name(state.step)}.{secrets.token_hex(4)}.tmp"
-    try:
+    require_room(root, model, optimizer, ranks)
+    temporary = ranks.on_main(lambda: root / f".{folder_name(state.step)}.{secrets.token_hex(4)}.tmp")
+    sharded = in_shards(model)
+    moments = _moments(model, optimizer)
+    random = _random_states(ranks)
+    weights = {"state_dict": whole_weights(model)} if sharded else {}
+
+    def write() -> None:
         temporary.mkdir(parents=True)
-        model.save_pretrained(temporary)  # type: ignore[operator]
+        model.save_pretrained(temporary, **weights)  # type: ignore[operator]
         tokenizer.save(temporary)
         (temporary / RUN_CONFIG).write_text(to_yaml(config), encoding="utf-8")
-        save_file({**_moments(model, optimizer), **_random_states()}, temporary / OPTIMIZER)
+        save_file(random if sharded else {**moments, **random}, temporary / OPTIMIZER)
         (temporary / STATE).write_bytes(orjson.dumps(asdict(state), option=orjson.OPT_INDENT_2))
-        return _commit(temporary, root / folder_name(state.step))
+
+    try:
+        ranks.on_main(write)
+        if sharded:
+            save_shards(temporary / SHARDS, {**model.state_dict(), **moments})
+        return ranks.on_main(lambda: _commit(temporary, root / folder_name(state.step)))
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if ranks.main:
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
@@ -118,33 +137,47 @@ def read_state(folder: Path) -> TrainerState:
         raise RunError(f"checkpoint {folder} has no usable {STATE}: {error}; take another checkpoint") from None
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainerState:
+def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE) -> TrainerState:
     """Loads weights, moments and random states in place and returns the counters; raises `RunError`.
 
-    The model and the optimizer must have been made from the checkpoint's config.
+    The model and the optimizer must have been made from the checkpoint's config. The number of processes, and whether
+    their parameters stand in shards, may be another than when it was written.
     """
     state = read_state(folder)
+    sharded = (folder / SHARDS).is_dir()
     try:
-        weights = load_file(folder / WEIGHTS)
         saved = load_file(folder / OPTIMIZER)
+        weights = {} if sharded else load_file(folder / WEIGHTS)
+        names = shapes(folder / SHARDS).keys() if sharded else weights.keys()
+        _require_fit(folder, model, {name for name in names if "/" not in name})
+        if sharded:
+            _load_shards(folder / SHARDS, model, optimizer)
     except (OSError, ValueError, SafetensorError) as error:
         raise RunError(f"checkpoint {folder} cannot be read: {error}; take another checkpoint") from None
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    if missing or unexpected:
-        raise RunError(
-            f"checkpoint {folder} does not fit this model: missing {sorted(missing)[:3]}, "
-            f"unexpected {sorted(unexpected)[:3]}; the model section of the config must be the checkpoint's"
-        )
-    _load_moments(model, optimizer, saved)
-    _load_random_states(saved)
+    if not sharded:
+        held = model.state_dict()
+        model.load_state_dict({name: like(value, held[name]) for name, value in weights.items()})
+        _load_moments(model, optimizer, saved)
+    _load_random_states(saved, ranks, state.step)
     return state
 
 
-def require_room(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raises `OSError` (ENOSPC) where the disk has no room for another checkpoint."""
+def _require_fit(folder: Path, model: nn.Module, found: set[str]) -> None:
+    wanted = set(model.state_dict())
+    if found != wanted:
+        raise RunError(
+            f"checkpoint {folder} does not fit this model: missing {sorted(wanted - found)[:3]}, "
+            f"unexpected {sorted(found - wanted)[:3]}; the model section of the config must be the checkpoint's"
+        )
+
+
+def require_room(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE) -> None:
+    """Raises `OSError` (ENOSPC) where the disk has no room for another checkpoint; on all processes alike."""
     tensors = [*model.state_dict().values(), *_moments(model, optimizer).values()]
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors) + _SPARE_BYTES
-    free = shutil.disk_usage(root).free
+    if in_shards(model):
+        needed += sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    free = ranks.on_main(lambda: shutil.disk_usage(root).free)
     if free < needed:
         raise OSError(28, f"No space left on device: a checkpoint needs {needed >> 20} MB, {free >> 20} MB are free")
 
@@ -159,9 +192,8 @@ def remove_old(root: Path, keep: int, best_step: int | None) -> None:
 
 
 def _commit(temporary: Path, target: Path) -> Path:
-    for file in temporary.iterdir():
-        _flush(file)
-    _flush(temporary)
+    for path in (*temporary.rglob("*"), temporary):
+        _flush(path)
     old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old.tmp")
     with contextlib.suppress(FileNotFoundError):
         target.rename(old)
@@ -189,6 +221,21 @@ def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     }
 
 
+def _load_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    tensors = dict(model.state_dict())
+    parameters = dict(model.named_parameters())
+    for key, (shape, dtype) in shapes(folder).items():
+        name, _, moment = key.rpartition("/")
+        if name not in parameters:
+            continue
+        parameter = parameters[name]
+        held = torch.zeros_like(parameter, dtype=dtype) if shape == parameter.shape and moment != "step" else None
+        if held is None:  # Adam's count of its steps, a scalar
+            held = torch.zeros((), dtype=dtype, device=parameter.device)
+        optimizer.state[parameter][moment] = tensors[key] = held
+    load_shards(folder, tensors)
+
+
 def _load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     for key, value in saved.items():
@@ -197,18 +244,36 @@ def _load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Map
             continue
         # Adam counts its steps on the CPU unless it is fused on a GPU; all else lives beside its parameter.
         device = parameters[name].device if value.ndim or parameters[name].is_cuda else torch.device("cpu")
-        optimizer.state[parameters[name]][moment] = value.to(device)
+        optimizer.state[parameters[name]][moment] = like(value.to(device), parameters[name])
 
 
-def _random_states() -> dict[str, Tensor]:
-    states = {f"{_RANDOM}cpu": torch.get_rng_state()}
-    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):  # type: ignore[no-untyped-call]
-        states[f"{_RANDOM}cuda{index}"] = torch.cuda.get_rng_state(index)
-    return states
+def _random_states(ranks: Ranks) -> dict[str, Tensor]:
+    """Random states of all processes, by `random/DEVICE` of rank 0 and `random/rankR/DEVICE` of the others."""
+    own = {"cpu": torch.get_rng_state()} | {f"cuda{i}": torch.cuda.get_rng_state(i) for i in _cuda_devices(ranks)}
+    gathered = ranks.gather(own)
+    return {
+        f"{_prefix(rank)}{device}": state for rank, states in enumerate(gathered) for device, state in states.items()
+    }
 
 
-def _load_random_states(saved: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(saved[f"{_RANDOM}cpu"])
-    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):  # type: ignore[no-untyped-call]
-        if f"{_RANDOM}cuda{index}" in saved:
-            torch.cuda.set_rng_state(saved[f"{_RANDOM}cuda{index}"], index)
+def _load_random_states(saved: Mapping[str, Tensor], ranks: Ranks, step: int) -> None:
+    """A process that was not there when the checkpoint was written begins a random stream of its own."""
+    prefix = _prefix(ranks.rank)
+    if f"{prefix}cpu" not in saved:
+        torch.manual_seed(torch.initial_seed() + step)
+        return
+    torch.set_rng_state(saved[f"{prefix}cpu"])
+    for index in _cuda_devices(ranks):
+        if f"{prefix}cuda{index}" in saved:
+            torch.cuda.set_rng_state(saved[f"{prefix}cuda{index}"], index)
+
+
+def _prefix(rank: int) -> str:
+    return f"{_RANDOM}rank{rank}/" if rank else _RANDOM
+
+
+def _cuda_devices(ranks: Ranks) -> list[int]:
+    """The GPUs that this process uses."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
+    return [torch.cuda.current_device()] if ranks.several else list(range(torch.cuda.device_count()))

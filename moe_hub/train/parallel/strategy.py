@@ -1,0 +1,90 @@
+"""How a model is spread over the processes: replicated (DDP) or in shards (FSDP2).
+
+Both average the gradients of the processes. Each process's gradient is its share of that of the whole batch (see
+`models/shared_tokens.py`), so the loss is scaled by their number and the average is the sum.
+
+FSDP2 (`fully_shard`; Zhao et al. 2023, arXiv 2304.11277) keeps gradients and moments in shards; the parameters of a layer
+are gathered for its forward pass and kept until its backward pass is over, because terms of the loss read them in
+between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from moe_hub.config import Config
+from moe_hub.models.language_model import LanguageModel
+from moe_hub.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A model in the hands of its processes: what to call, and what its gradients have to be multiplied by."""
+
+    forward: Callable[..., Any]
+    scale: float = 1.0
+
+    def synchronized(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Around forward and backward pass: gradients are exchanged after the last batch of a step only."""
+        return contextlib.nullcontext()
+
+    def rest(self) -> None:
+        """After a forward pass without a backward pass."""
+
+
+class Replicated(Spread):
+    """DDP."""
+
+    def synchronized(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        assert isinstance(self.forward, DistributedDataParallel)
+        return contextlib.nullcontext() if last else self.forward.no_sync()
+
+
+class Sharded(Spread):
+    """FSDP2."""
+
+    @contextlib.contextmanager
+    def synchronized(self, last: bool) -> Iterator[None]:
+        assert isinstance(self.forward, FSDPModule)
+        self.forward.set_requires_gradient_sync(last)
+        yield
+
+    def rest(self) -> None:
+        assert isinstance(self.forward, nn.Module)
+        for module in self.forward.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
+def spread(model: LanguageModel, config: Config, ranks: Ranks) -> Spread:
+    """Spreads the model over the processes, in place; before the optimizer is made, for shards are other parameters."""
+    if not ranks.several:
+        return Spread(torch.compile(model) if config.train.compile else model)
+    if config.train.parallel.strategy == "fsdp":
+        mesh = init_device_mesh(model.device.type, (ranks.world,))
+        # No one writes into what a layer or the model returns, and the numbers say that the hooks are there.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+        for module in (*model.stack, model):
+            fully_shard(module, mesh=mesh, reshard_after_forward=False)
+        return Sharded(model, float(ranks.world))
+    asleep = any(layer.ghosts is not None for layer in model.stack)  # dormant ghosts have no gradient
+    replicated = DistributedDataParallel(
+        model, forward_sync_buffers=False, find_unused_parameters=asleep, gradient_as_bucket_view=True
+    )
+    return Replicated(replicated, float(ranks.world))
+
+
+def whole(value: Tensor) -> Tensor:
+    """A tensor that stands in shards as one; any other as it is."""
+    return value.full_tensor() if isinstance(value, DTensor) else value

@@ -1,0 +1,113 @@
+"""What each process of the tests of several processes runs: alone, or under torchrun.
+
+python parallel_worker.py curves OUT STRATEGY ARCHITECTURE ...    exact losses of 20 steps of each architecture
+python parallel_worker.py logits OUT CHECKPOINT RUN               logits of a checkpoint, loaded by these processes
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moe_hub.checkpoint import TrainerState, restore
+from moe_hub.config import Config, load_config
+from moe_hub.ranks import Ranks
+from moe_hub.train.controller import Controller
+from moe_hub.train.loop import Trainer
+from moe_hub.train.optimization import build_optimizer
+from moe_hub.train.parallel.group import joined
+from moe_hub.train.parallel.strategy import spread
+from moe_hub.train.record import SilentRecord
+from moe_hub.train.session import build_parts
+
+STEPS = 20
+SMALL = (
+    "model.d_model=16", "model.num_heads=2", "model.num_layers=2", "model.num_experts=3", "model.max_seq_len=64",
+    "model.dropout=0.0", "model.geometric.rotation_dims=4", f"train.max_steps={STEPS}", "train.batch_size=5",
+    "train.grad_accumulation=2", "train.warmup_steps=2", "train.log_every=5", "train.eval_every=1000",
+    "train.checkpoint_every=1000", "train.precision=fp32", "train.device=cpu", "train.threads=1",
+    "data.num_train_samples=200", "data.num_eval_samples=12", "data.max_term_size=9",
+)  # fmt: skip
+# Whatever in a loss or a state machine depends on the whole batch is at work from the first step on.
+WOKEN = (
+    "model.ghost.saturation_window=4", "model.ghost.patience=1", "model.ghost.min_step=1", "model.ghost.plateau=1.0",
+    "model.ghost.ramp_steps=4", "model.ghost.activation_threshold=0.0",
+)  # fmt: skip
+ARMS = {
+    "dense": (),
+    "gnn": (),
+    "hgnn": ("train.optimizer=muon",),
+    "orthogonal": ("model.orthogonal.warmup_steps=0", "model.orthogonal.initial_weight=0.3"),
+    "ghost": WOKEN,
+    "geometric": ("train.mode=geometric",),
+    "topk": ("model.topk.load_balance_weight=0.5", "model.topk.router_z_weight=0.1"),
+}  # fmt: skip
+
+
+def config_of(architecture: str, strategy: str, *more: str) -> Config:
+    return load_config(
+        overrides=(
+            f"model.architecture={architecture}", f"train.parallel.strategy={strategy}", *SMALL, *ARMS[architecture],
+            *more,
+        )
+    )  # fmt: skip
+
+
+def trainer_of(config: Config, ranks: Ranks, checkpoint: Path | None = None) -> Trainer:
+    """A trainer that writes no run directory."""
+    parts = build_parts(config, ranks=ranks)
+    spread_model = spread(parts.model, config, ranks)
+    optimizer = build_optimizer(parts.model, config.train)
+    state = restore(checkpoint, parts.model, optimizer, ranks) if checkpoint else TrainerState()
+    nowhere = Path("nowhere")
+    record, controller = SilentRecord(nowhere, config.train.max_steps), Controller(nowhere)
+    return Trainer(config, parts.model, optimizer, parts.data, record, controller, state, ranks, spread_model)
+
+
+def curve(config: Config, ranks: Ranks) -> dict[str, Any]:
+    """Task and total loss of each step, the last gradient norms, measures and held-out metrics."""
+    trainer = trainer_of(config, ranks)
+    rows: list[list[float]] = []
+    seen: dict[str, Any] = {}
+    keep_measures(trainer, seen)
+    for _ in range(STEPS):
+        before = trainer.state.window.get("loss/total", 0.0), trainer.state.window.get("targets", 0.0)
+        trainer._step()
+        window = trainer.state.window or seen["window"]
+        targets = window["targets"] - before[1]
+        rows.append([trainer._last_task, (window["loss/total"] - before[0]) / targets])
+    held_out = trainer.evaluate(None, quiet=True)
+    return {"rows": rows, "held_out": held_out, "tokens": trainer.state.tokens, "logged": seen["logged"]}
+
+
+def keep_measures(trainer: Trainer, seen: dict[str, Any]) -> None:
+    """Keeps what a logged row holds, unrounded, and the window that logging empties."""
+
+    def log(task: float, rates: Any, norms: dict[str, float], norm: float, more: dict[str, Any]) -> None:
+        seen["window"], trainer.state.window = trainer.state.window, {}
+        flat = {name: torch.as_tensor(value, dtype=torch.float64).flatten().tolist() for name, value in more.items()}
+        seen["logged"] = {**flat, "norm": [norm], **{f"norm/{name}": [value] for name, value in norms.items()}}
+
+    trainer._log = log  # type: ignore[method-assign]
+
+
+def curves(ranks: Ranks, strategy: str, *architectures: str) -> Any:
+    return {name: curve(config_of(name, strategy), ranks) for name in architectures or ARMS}
+
+
+def main(mode: str, out: str, *arguments: str) -> None:
+    works: dict[str, Callable[..., Any]] = {"curves": curves}
+    torch.set_num_threads(1)
+    with joined() as ranks:
+        found = works[mode](ranks, *arguments)
+        if ranks.main:
+            Path(out).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
