@@ -5,6 +5,7 @@ preset: basic_comparison
 set: {train.max_steps: 2000}
 seeds: [0, 1, 2]
 metrics: {val/loss: min, val/exact_match: max}
+baseline: dense
 arms:
   dense: {model.architecture: dense}
   hgnn: {model.architecture: hgnn}
@@ -28,7 +29,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
 
 
 class Plan(Section):
-    """What is compared. `set` holds config keys of all arms, `arms` those of each."""
+    """What is compared. `set` holds config keys of all arms, `arms` those of each; differences are from `baseline`."""
 
     name: Name
     question: str = ""
@@ -37,6 +38,7 @@ class Plan(Section):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     metrics: dict[str, Literal["min", "max"]] = Field(default={"val/loss": "min"}, min_length=1)
     arms: dict[Name, dict[str, Any]] = Field(min_length=1)
+    baseline: Name | None = None
 
     def cells(self) -> Iterator[tuple[str, int]]:
         """(arm, seed), all arms of a seed before the next seed, so that a stop leaves whole seeds."""
@@ -62,6 +64,10 @@ def read_plan(path: Path) -> Plan:
         plan = Plan.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_problem(path, item) for item in error.errors())) from None
+    if plan.baseline is not None and plan.baseline not in plan.arms:
+        raise ConfigError(
+            f"experiment {path}: baseline: {plan.baseline} is no arm{did_you_mean(plan.baseline, plan.arms)}"
+        )
     for arm, seed in plan.cells():
         try:
             plan.config(arm, seed)

@@ -1,23 +1,25 @@
-"""The table of an experiment: mean, standard deviation and 95 % interval over seeds.
+"""The numbers of an experiment: mean, standard deviation and 95 % interval over seeds, and differences seed by seed.
 
-Two columns for each metric: at equal steps (the end of the run) and at equal compute (the value each run had reached
-when it had used as much CPU time as the cheapest run of all used in the end).
+Each metric is read twice: at equal steps (the end of each run) and at equal compute (the value that a run had reached
+when it had used as many operations as the cheapest arm used in all). A run that is cut off there had not lowered its
+learning rate yet, which speaks against it: an arm of the plan that trains a cheap model for longer is the fairer row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from moe_hub.experiments.flops import flops_per_token
 from moe_hub.experiments.ledger import Ledger
 from moe_hub.experiments.plan import Plan
 from moe_hub.runs.history import RunHistory
 from moe_hub.runs.reader import MetricReader
 
-COMPUTE = "time/cpu_s"
+CPU_TIME = "time/cpu_s"
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, 1 to 10; beyond, a fit that is right to 0.003.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -33,29 +35,74 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One arm: its parameters, CPU seconds, run ids, and an estimate for each metric, at equal steps and compute."""
+class Cell:
+    """A finished run: what it cost and what it reached."""
 
-    arm: str
-    parameters: int
+    run_id: str
+    total: int
     active: int
     cpu_s: float
-    run_ids: tuple[str, ...]
-    equal_steps: dict[str, Estimate]
-    equal_compute: dict[str, Estimate]
+    flops_per_token: float
+    tokens: float
+    history: RunHistory
+
+    @property
+    def flops(self) -> float:
+        """Operations of the whole training."""
+        return self.flops_per_token * self.tokens
+
+    def at_end(self, metric: str) -> float:
+        """The last value of a metric; NaN where there is none."""
+        _, values = self.history.series(metric)
+        return float(values[-1]) if len(values) else math.nan
+
+    def at_flops(self, metric: str, budget: float) -> float:
+        """The metric after `budget` operations, between two evaluations by a straight line; NaN before the first."""
+        used = self.flops_per_token * self.history.x_values(metric, "tokens")
+        _, values = self.history.series(metric)
+        return math.nan if not len(used) or budget < used[0] else float(np.interp(budget, used, values))
 
 
-def collect(ledger: Ledger, plan: Plan) -> list[Line]:
-    """One line for each arm that has a finished run."""
-    finished: dict[str, list[RunHistory]] = {}
+@dataclass(frozen=True)
+class Arm:
+    """The finished runs of an arm, by seed."""
+
+    name: str
+    cells: Mapping[int, Cell] = field(default_factory=dict)
+
+    def mean(self, number: str) -> float:
+        """Mean of a number of the cells."""
+        return float(np.mean([getattr(cell, number) for cell in self.cells.values()]))
+
+    def equal_steps(self, metric: str) -> Estimate:
+        """Of the ends of the runs."""
+        return estimate([cell.at_end(metric) for cell in self.cells.values()])
+
+    def equal_compute(self, metric: str, budget: float) -> Estimate:
+        """After the same number of operations."""
+        return estimate([cell.at_flops(metric, budget) for cell in self.cells.values()])
+
+    def minus(self, baseline: Arm, metric: str) -> Estimate:
+        """Of the differences from another arm's run with the same seed, at the ends."""
+        shared = [seed for seed in self.cells if seed in baseline.cells]
+        return estimate([self.cells[seed].at_end(metric) - baseline.cells[seed].at_end(metric) for seed in shared])
+
+
+def collect(ledger: Ledger, plan: Plan) -> list[Arm]:
+    """The arms that have finished runs, in the order of the plan."""
+    cells: dict[str, dict[int, Cell]] = {}
     for arm, seed in plan.cells():
         run = ledger.run(arm, seed)
         if run is not None and run.state() == "finished":
             reader = MetricReader(run.path)
             reader.poll()
-            finished.setdefault(arm, []).append(reader.history())
-    budget = min((_last(history, COMPUTE) for found in finished.values() for history in found), default=math.nan)
-    return [_line(arm, histories, list(plan.metrics), budget) for arm, histories in finished.items()]
+            cells.setdefault(arm, {})[seed] = _cell(plan, arm, seed, reader.history())
+    return [Arm(arm, cells[arm]) for arm in plan.arms if arm in cells]
+
+
+def budget_of(arms: Sequence[Arm]) -> float:
+    """The operations of the cheapest run."""
+    return min((cell.flops for arm in arms for cell in arm.cells.values()), default=math.nan)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -73,52 +120,22 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, sd, quantile * sd / math.sqrt(n), n)
 
 
-def at_compute(history: RunHistory, metric: str, budget: float) -> float:
-    """The metric when the run had used `budget` CPU seconds, between two evaluations by a straight line.
-
-    NaN where the first evaluation came later.
-    """
-    steps, values = history.series(metric)
-    at_steps, spent = history.series(COMPUTE)
-    if not len(steps) or not len(at_steps):
-        return math.nan
-    used = np.interp(steps, at_steps, spent)
-    return math.nan if budget < used[0] else float(np.interp(budget, used, values))
-
-
-def markdown(lines: Sequence[Line], metrics: Sequence[str]) -> str:
-    """The table as Markdown, arms in the order of the plan."""
-    heads = ["arm", "parameters", "active", "CPU-s"]
-    heads += [f"{metric}, {column}" for metric in metrics for column in ("equal steps", "equal compute")]
-    rows = [heads, ["---"] * len(heads)]
-    for line in lines:
-        row = [line.arm, f"{line.parameters:,}", f"{line.active:,}", f"{line.cpu_s:.0f}"]
-        for metric in metrics:
-            row += [_shown(line.equal_steps[metric]), _shown(line.equal_compute[metric])]
-        rows.append(row)
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _line(arm: str, histories: Sequence[RunHistory], metrics: Sequence[str], budget: float) -> Line:
-    status = histories[0].status
-    parameters = status.parameters if status is not None else {}
-    return Line(
-        arm,
+def _cell(plan: Plan, arm: str, seed: int, history: RunHistory) -> Cell:
+    parameters = history.status.parameters if history.status is not None else {}
+    config = plan.config(arm, seed)
+    vocabulary = int(parameters.get("parts", {}).get("embedding", 0)) // config.model.d_model
+    tokens = history.x_values(CPU_TIME, "tokens")
+    return Cell(
+        history.run_id,
         int(parameters.get("total", 0)),
         int(parameters.get("active", 0)),
-        float(np.mean([_last(history, COMPUTE) for history in histories])),
-        tuple(history.run_id for history in histories),
-        {metric: estimate([_last(history, metric) for history in histories]) for metric in metrics},
-        {metric: estimate([at_compute(history, metric, budget) for history in histories]) for metric in metrics},
+        _last(history, CPU_TIME),
+        flops_per_token(config, vocabulary) if vocabulary else math.nan,
+        float(tokens[-1]) if len(tokens) else math.nan,
+        history,
     )
 
 
 def _last(history: RunHistory, metric: str) -> float:
     _, values = history.series(metric)
     return float(values[-1]) if len(values) else math.nan
-
-
-def _shown(value: Estimate) -> str:
-    if value.n < 2:
-        return f"{value.mean:.4f} (n {value.n})" if value.n else "none"
-    return f"{value.mean:.4f} ± {value.half_width:.4f} (sd {value.sd:.4f}, n {value.n})"

@@ -13,7 +13,7 @@ from moe_hub.figures import tables, theme
 from moe_hub.figures.alarms import alarms
 from moe_hub.figures.drawing import to_json
 from moe_hub.figures.lines import run_label
-from moe_hub.figures.registry import available, compose
+from moe_hub.figures.registry import available, compose, find
 from moe_hub.figures.spec import FigureSpec
 from moe_hub.figures.view import Theme, View
 from moe_hub.runs.history import RunHistory
@@ -64,16 +64,46 @@ window.addEventListener("beforeprint", () => document.querySelectorAll(".figure"
 def report_html(history: RunHistory, chosen: Theme = "light") -> bytes:
     """The report of one run, UTF-8. Plotly.js is inside, so it needs no network; about 5 MB."""
     view = View(theme=chosen, width_px=1140)
+    title = run_label(history)
+    body = [f"<h1>{html.escape(title)}</h1>", _facts(history), _alarms(history), _final(history)]
+    body += [_figure(spec, [history], view, spec.key) for spec in available([history]) if spec.group != "Compare"]
+    body.append(_config(history))
+    return _page(title, body, chosen)
+
+
+def comparison_html(
+    title: str,
+    question: str,
+    histories: Sequence[RunHistory],
+    views: Sequence[View],
+    text: str,
+    chosen: Theme = "light",
+) -> bytes:
+    """Runs against each other: the overlay once for each view, the settings in which they differ, and a text as it is.
+
+    Offline like the report of a run.
+    """
+    body = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(question)}</p>"]
+    if histories:
+        overlay = find("overlay-of-runs")
+        body += [_figure(overlay, histories, view, f"overlay-{number}") for number, view in enumerate(views)]
+        whole = View(theme=chosen, width_px=1140)
+        body += [
+            _figure(spec, histories, whole, spec.key)
+            for spec in available(histories)
+            if spec.group == "Compare" and spec is not overlay
+        ]
+    body.append(f'<h2>Numbers</h2><div class="scroll"><pre>{html.escape(text)}</pre></div>')
+    return _page(title, body, chosen)
+
+
+def _page(title: str, body: Sequence[str], chosen: Theme) -> bytes:
     colours = theme.PALETTES[chosen]
     style = _STYLE % {"theme": chosen, "font": theme.FONT, **{name: getattr(colours, name) for name in (
         "paper", "text", "grid", "muted", "alarm")}}  # fmt: skip
-    title = html.escape(run_label(history))
-    body = [f"<h1>{title}</h1>", _facts(history), _alarms(history), _final(history)]
-    body += [_figure(spec, history, view) for spec in available([history]) if spec.group != "Compare"]
-    body.append(_config(history))
     return "\n".join([
         "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{title}</title>",
+        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{html.escape(title)}</title>",
         f"<style>{style}</style><script>{_plotly_js()}</script></head><body><main>", *body,
         f"</main><script>{_SCRIPT}</script></body></html>",
     ]).encode()  # fmt: skip
@@ -111,12 +141,12 @@ def _final(history: RunHistory) -> str:
     return "<h2>Final values</h2>" + _table(("metric", "value"), [(name, f"{value:.6g}") for name, value in rows])
 
 
-def _figure(spec: FigureSpec, history: RunHistory, view: View) -> str:
-    figure = compose(spec.key, [history], view)
+def _figure(spec: FigureSpec, histories: Sequence[RunHistory], view: View, place: str) -> str:
+    figure = compose(spec.key, histories, view)
     deep = any(trace["type"].endswith("3d") for trace in figure["data"])
     height = figure["layout"]["meta"]["height_px"]
     content = to_json(figure).decode().replace("<", "\\u003c")  # text in it must not end the script element
-    source = f"data-{spec.key}"
+    source = f"data-{place}"
     return (
         f"<section><h2>{html.escape(spec.title)}</h2><details><summary>{html.escape(spec.question)}</summary>"
         f'<p class="help">{html.escape(spec.help)}</p></details>'
