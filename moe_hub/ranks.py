@@ -39,7 +39,7 @@ class Ranks:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total)
-        return total.tolist()  # type: ignore[no-any-return]
+        return total.tolist()
 
     def gather(self, value: Item) -> list[Item]:
         """The value of each process, by rank."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 FOLDER = "shards"
@@ -29,7 +32,7 @@ def in_shards(model: nn.Module) -> bool:
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights on rank 0's CPU, nothing on the others; a collective."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return {name: value for name, value in get_model_state_dict(model, options=options).items()}
+    return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
@@ -42,9 +45,9 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
 def save_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes the tensors, each process its own parts; a collective. Raises `OSError` on all where one cannot write."""
     try:
-        dcp.save(
+        save(
             {name: _at_least_1d(value) for name, value in tensors.items()},
-            storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True),
+            storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
             no_dist=not dist.is_initialized(),
         )
     except CheckpointException as error:
@@ -53,16 +56,16 @@ def save_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def load_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Fills the tensors in place, each process its own parts; a collective."""
-    dcp.load(
+    load(
         {name: _at_least_1d(value) for name, value in tensors.items()},
-        storage_reader=dcp.HuggingFaceStorageReader(str(folder)),
+        storage_reader=HuggingFaceStorageReader(str(folder)),
         no_dist=not dist.is_initialized(),
     )
 
 
 def shapes(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Shape and dtype of each tensor that is stored."""
-    stored = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    stored = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     return {
         name: (entry.size, entry.properties.dtype)
         for name, entry in stored.items()

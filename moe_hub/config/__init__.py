@@ -87,8 +87,8 @@ class Config(Section):
         sharded = train.parallel.strategy == "fsdp" and self.model.num_ghosts
         if sharded and (ghost.background_learning or ghost.initialization == "clone"):
             return (
-                "train.parallel.strategy = fsdp holds weights in shards, and ghosts that copy an expert or learn in the "
-                "background need them whole; take strategy=ddp, model.ghost.initialization=silent and "
+                "train.parallel.strategy = fsdp keeps shards, and ghosts that copy an expert or learn in the "
+                "background need them whole; take strategy=ddp, or model.ghost.initialization=silent with "
                 "model.ghost.background_learning=false"
             )
         return ""

@@ -4,9 +4,9 @@ A loss or a metric takes means over tokens and then often bends them: entropy of
 what is above a target. The mean of what each process would find for itself is another number. So sums and counts are
 added over the processes first, and each bends the mean over the whole batch, the same number everywhere.
 
-The gradient stays apart: each process has that of its own tokens, for d f(sum_r m_r) = sum_r f'(m) dm_r. Summed over the
-processes the gradients of the parameters are those of one process with the whole batch, and the backward pass needs
-no collective of its own.
+The gradient stays apart: each process has that of its own tokens, for d f(sum_r m_r) = sum_r f'(m) dm_r. Summed over
+the processes, the gradients of the parameters are those of one process with the whole batch; the backward pass needs no
+collective of its own.
 """
 
 from __future__ import annotations

@@ -154,7 +154,8 @@ def load_balance(routes: Routes) -> Tensor:
     experts = routes.probability_NE.shape[1]
     count_E = torch.bincount(routes.expert_NK.flatten(), minlength=experts).to(routes.probability_NE)
     pairs_E, mean_E = per_token(torch.stack((count_E, routes.probability_NE.sum(0))), tokens)
-    return experts / top_k * (pairs_E * mean_E).sum()
+    balance: Tensor = experts / top_k * (pairs_E * mean_E).sum()
+    return balance
 
 
 class TopkLayer(Layer):

@@ -19,9 +19,9 @@ from moe_hub.checkpoint import TrainerState, remove_old, save_checkpoint
 from moe_hub.config import Config
 from moe_hub.errors import ConfigError
 from moe_hub.models.language_model import LanguageModel
-from moe_hub.runs.store import RunDirectory
 from moe_hub.models.shared_tokens import shared
 from moe_hub.ranks import ALONE, Ranks
+from moe_hub.runs.store import RunDirectory
 from moe_hub.train.adaptation import StepFacts, after_step
 from moe_hub.train.cognitive import CognitiveSchedule
 from moe_hub.train.controller import Controller

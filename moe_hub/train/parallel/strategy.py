@@ -3,8 +3,8 @@
 Both average the gradients of the processes. Each process's gradient is its share of that of the whole batch (see
 `models/shared_tokens.py`), so the loss is scaled by their number and the average is the sum.
 
-FSDP2 (`fully_shard`; Zhao et al. 2023, arXiv 2304.11277) keeps gradients and moments in shards; the parameters of a layer
-are gathered for its forward pass and kept until its backward pass is over, because terms of the loss read them in
+FSDP2 (`fully_shard`; Zhao et al. 2023, arXiv 2304.11277) keeps gradients and moments in shards; the parameters of a
+layer are gathered for its forward pass and kept until its backward pass is over, for terms of the loss read them in
 between.
 """
 
@@ -14,7 +14,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,15 +54,17 @@ class Replicated(Spread):
 class Sharded(Spread):
     """FSDP2."""
 
+    @property
+    def model(self) -> FSDPModule:
+        return cast(FSDPModule, self.forward)
+
     @contextlib.contextmanager
     def synchronized(self, last: bool) -> Iterator[None]:
-        assert isinstance(self.forward, FSDPModule)
-        self.forward.set_requires_gradient_sync(last)
+        self.model.set_requires_gradient_sync(last)
         yield
 
     def rest(self) -> None:
-        assert isinstance(self.forward, nn.Module)
-        for module in self.forward.modules():
+        for module in cast(nn.Module, self.model).modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
 
@@ -75,8 +77,9 @@ def spread(model: LanguageModel, config: Config, ranks: Ranks) -> Spread:
         mesh = init_device_mesh(model.device.type, (ranks.world,))
         # No one writes into what a layer or the model returns, and the numbers say that the hooks are there.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-        for module in (*model.stack, model):
-            fully_shard(module, mesh=mesh, reshard_after_forward=False)
+        for layer in model.stack:
+            fully_shard(layer, mesh=mesh, reshard_after_forward=False)
+        fully_shard(cast(nn.Module, model), mesh=mesh, reshard_after_forward=False)
         return Sharded(model, float(ranks.world))
     asleep = any(layer.ghosts is not None for layer in model.stack)  # dormant ghosts have no gradient
     replicated = DistributedDataParallel(
