@@ -66,13 +66,15 @@ def _outputs_fit(given: Any, output: str) -> bool:
     """Whether the outputs are those in the callback's name: `id.property`, or `..id.property...id.property..`."""
     several = output.startswith("..")
     names = output[2:-2].split("...") if several else [output]
-    wanted = [(name, kind.partition("@")[0]) for name, _, kind in (each.rpartition(".") for each in names)]
+    wanted = [(name, kind) for name, _, kind in (each.rpartition(".") for each in names)]
     entries = given if several else [given]
-    return (
-        isinstance(entries, list)
-        and len(entries) == len(wanted)
-        and all(_fits_one(entry, *each) for entry, each in zip(entries, wanted, strict=True))
-    )
+    return isinstance(entries, list) and len(entries) == len(wanted) and all(map(_fits_output, entries, wanted))
+
+
+def _fits_output(entry: Any, wanted: tuple[str, str]) -> bool:
+    """As `_fits_one`; a second callback with the same output has a mark, `value@HASH`, that the page may leave out."""
+    name, kind = wanted
+    return _fits_one(entry, name, kind) or _fits_one(entry, name, kind.partition("@")[0])
 
 
 def _changed_fit(body: Mapping[str, Any], inputs: Sequence[Any]) -> bool:
