@@ -82,7 +82,7 @@
     showTemplate();
   }
 
-  // What stands around the prompt, with line ends shown; nothing where blanks are all there is.
+  // What stands around the prompt, with line ends and a last blank shown; hidden where blanks are all there is.
   async function showTemplate() {
     const key = parts.checkpoint.value;
     if (!key) return;
@@ -90,7 +90,7 @@
       const { template } = await hub.request(`api/prompt-template?key=${encodeURIComponent(key)}`);
       if (key !== parts.checkpoint.value) return;
       parts.switch.hidden = template.replace(/ +$/, "") === "{prompt}";
-      hub.setText(parts.around, template.replaceAll("\n", "⏎"));
+      hub.setText(parts.around, template.replaceAll("\n", "⏎").replace(/ $/, "␣"));
     } catch (error) {
       parts.switch.hidden = true;
     }

@@ -17,6 +17,7 @@ from moe_hub.data.row_source import RowSource
 from moe_hub.data.rows import BadRow, Row, read_rows
 from moe_hub.data.source import Source
 from moe_hub.data.text_source import TextSource
+from moe_hub.errors import DataError
 
 ROWS = 20
 LONGEST_CELL = 400
@@ -75,13 +76,18 @@ def _rows(source: RowSource) -> dict[str, Any]:
     lines = [str(row.line) for row in good]
     rows = [[line, *(_short(row.get(name)) for name in columns)] for line, row in zip(lines, values, strict=True)]
     problems = [_problem(item) for item in items if isinstance(item, BadRow)]
-    mapping = source.mapping
+    found = {"kind": kind, "columns": columns, "rows": rows, "problems": problems}
+    try:
+        mapping = source.mapping
+    except DataError as error:
+        if not columns:
+            raise
+        # The columns are shown all the same: a person chooses among them what detection did not find.
+        return {**found, "texts": [], "format": "", "mapping": {}, "templates": {}, "problems": [str(error), *problems]}
     texts = [_short(item.text) for item in islice(source.documents(Reading()), ROWS) if not isinstance(item, BadRow)]
     return {
-        "kind": kind, "columns": columns, "rows": rows, "texts": texts, "format": mapping.describe(),
-        "mapping": dict(mapping.columns),
+        **found, "texts": texts, "format": mapping.describe(), "mapping": dict(mapping.columns),
         "templates": _templates(mapping),
-        "problems": problems,
     }  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def test_facts_import_neither_torch_nor_datasets_and_are_quick() -> None:
 
 def test_second_opening_is_quick(tmp_path: Path) -> None:
     """The contract: below 0.3 s from the cache. Process time, so that a busy machine does not matter."""
-    config = load_config(overrides=("data.num_train_samples=2000", "data.num_eval_samples=50"))
+    config = load_config(overrides=("data.num_train_samples=800", "data.num_eval_samples=50"))
     open_data(config, cache_dir=tmp_path)
     began = time.process_time()
     data = open_data(config, cache_dir=tmp_path)

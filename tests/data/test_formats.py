@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moe_hub.config import DataConfig
-from moe_hub.data.formats import Document, Mapping, detect, normalised, render
+from moe_hub.data.formats import Document, Mapping, as_trained, detect, normalised, prompt_around, render
 from moe_hub.data.rows import BadRow, Row
 from moe_hub.errors import DataError
 
@@ -150,3 +150,29 @@ def test_equal_questions_have_one_group() -> None:
         rendered({"question": question, "answer": "a"}).group for question in ("(λx.x) y", "( λq. q )  y", "(λx.x) z")
     )
     assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "options"),
+    [
+        ({"question": "what {is} it", "answer": "a"}, "what {is} it", {}),
+        ({"instruction": "do it", "output": "o"}, "do it", {}),
+        ({"instruction": "do it", "input": "", "output": "o"}, "do it", {}),
+        ({"prompt": "once upon", "completion": " a time"}, "once upon", {}),
+        ({"q": "why?", "a": "so"}, "why?", {"prompt_template": "{{Q}} {q}\nA: "}),
+        ({"q": "why?", "a": "so"}, "why?", {"prompt_template": "{prompt} | {prompt}"}),
+        ({"q": "", "a": "so", "n": "x"}, "x", {"prompt_column": "n", "prompt_template": "{q}[{n}]"}),
+        ({"messages": MESSAGES[1:3]}, "2+2?", {}),
+        ({"messages": MESSAGES[1:3]}, "2+2?", {"message_template": "<|{role}|>{{x}}\n{content}</s>"}),
+    ],
+)
+def test_a_persons_text_stands_as_the_prompts_of_training_did(
+    row: dict[str, Any], text: str, options: dict[str, Any]
+) -> None:
+    template = prompt_around(mapping_of(row, **options))
+    assert as_trained(template, text) == rendered(row, **options).question
+
+
+def test_a_text_to_go_on_from_stands_alone() -> None:
+    assert prompt_around(mapping_of({"text": "a"})) == "{prompt}"
+    assert as_trained("{prompt}", "{a} {{b}}") == "{a} {{b}}"

@@ -26,7 +26,14 @@ def test_there_are_enough_kinds() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# Files of many megabytes take seconds: they are not among the unit tests.
+LARGE = 5_000_000
+EACH = [
+    pytest.param(case, id=case.name, marks=[pytest.mark.slow] if len(case.content) > LARGE else []) for case in CASES
+]
+
+
+@pytest.mark.parametrize("case", EACH)
 def test_file_is_read_or_explained(case: Case, tmp_path: Path) -> None:
     path, cache = tmp_path / case.name, tmp_path / "cache"
     path.write_bytes(case.content)
@@ -71,5 +78,11 @@ def test_a_row_that_is_skipped_is_counted(tmp_path: Path) -> None:
 
 
 def test_fuzzed_files(tmp_path: Path) -> None:
-    """More of them: `python tests/data/fuzz.py --num 10000`."""
-    assert fuzz.run(100, seed=1, folder=tmp_path) == []
+    """More of them: the next test, and `python tests/data/fuzz.py --num 10000`."""
+    assert fuzz.run(50, seed=1, folder=tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_many_fuzzed_files(tmp_path: Path) -> None:
+    assert fuzz.run(1000, seed=2, folder=tmp_path) == []
