@@ -171,6 +171,7 @@ def _mark_failed(run: RunDirectory, problem: str) -> None:
         with run.lock():
             status = run.status()
             if status is not None and status.state == "queued":
-                write_status(run.path, replace(status, state="failed", exit_reason=problem))
+                failure = {"kind": "run", "cause": problem, "advice": "Mend what it names, then start again", "log": ""}
+                write_status(run.path, replace(status, state="failed", exit_reason=problem, failure=failure))
     except (RunError, OSError) as error:
         print(f"{run.run_id}: {error}", flush=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from moe_hub.errors import RunError
+from moe_hub.launch.ending import interrupted
 from moe_hub.runs.queue import RunQueue
 from moe_hub.runs.status import LIVE_STATES, Status, boot_id, is_local, state_of, write_status
 from moe_hub.runs.store import RunDirectory, RunStore
@@ -28,7 +29,7 @@ def reconcile(runs_dir: Path) -> Reconciled:
     process holds, is left as it is; a folder that cannot be written stays as it was, and readers see the same state.
     """
     store = RunStore(runs_dir)
-    alive, interrupted = [], []
+    alive, lost = [], []
     for run_id in store.ids():
         run = RunDirectory(store.runs_dir / run_id)
         status = run.status()
@@ -37,18 +38,18 @@ def reconcile(runs_dir: Path) -> Reconciled:
         if state_of(status) in LIVE_STATES:
             alive.append(run_id)
         elif is_local(status) and _write_interrupted(run):
-            interrupted.append(run_id)
+            lost.append(run_id)
     queued: tuple[str, ...] = ()
     with contextlib.suppress(RunError):
         queued = RunQueue(store.runs_dir).restore()
-    return Reconciled(tuple(alive), tuple(interrupted), queued)
+    return Reconciled(tuple(alive), tuple(lost), queued)
 
 
 def _write_interrupted(run: RunDirectory) -> bool:
     with contextlib.suppress(RunError, OSError), run.lock():
         status = run.status()  # it may have been started again since
         if status is not None and status.state in LIVE_STATES and state_of(status) == "interrupted":
-            write_status(run.path, replace(status, state="interrupted", exit_reason=_why(run, status)))
+            write_status(run.path, interrupted(run, status, _why(run, status)))
             return True
     return False
 

@@ -101,6 +101,7 @@ def _claim(run: RunDirectory, *, resume: bool, only_queued: bool) -> str:
             state="starting",
             reason="",
             exit_reason="",
+            failure={},
             heartbeat=time.time(),
             launch_id=launch_id,
             **NO_PROCESS,
@@ -135,9 +136,9 @@ def _report_failure(run_dir: Path, launch_id: str, problem: str) -> None:
     status = read_status(run_dir)
     if status is not None and (status.state, status.launch_id) == ("starting", launch_id):
         with contextlib.suppress(OSError):
-            failed = replace(
-                status, state="failed", exit_reason=f"the trainer cannot be started: {problem}", **NO_PROCESS
-            )
+            cause = f"the trainer cannot be started: {problem}"
+            failure = {"kind": "run", "cause": cause, "advice": "Mend what it names, then start again", "log": ""}
+            failed = replace(status, state="failed", exit_reason=cause, failure=failure, **NO_PROCESS)
             write_status(run_dir, failed)
 
 

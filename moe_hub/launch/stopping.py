@@ -7,12 +7,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from moe_hub.errors import RunError
+from moe_hub.launch.ending import interrupted
 from moe_hub.launch.starting import RUN_DIR_VARIABLE
 from moe_hub.runs import control
 from moe_hub.runs.files import read_regular, replace_file
@@ -143,8 +143,8 @@ def _settle(run_dir: Path, status: Status) -> None:
     with contextlib.suppress(RunError, OSError), RunDirectory(run_dir).lock():
         latest = read_status(run_dir)
         if latest is not None and latest.pid == status.pid and latest.state in LIVE_STATES:
-            reason = "ended by a signal, for it did not stop on request; resume goes on from its last checkpoint"
-            write_status(run_dir, replace(latest, state="interrupted", reason="", exit_reason=reason))
+            cause = "ended by a signal, for it did not stop on request"
+            write_status(run_dir, interrupted(RunDirectory(run_dir), latest, cause))
 
 
 def _left_behind(run_dir: Path, status: Status) -> list[psutil.Process]:

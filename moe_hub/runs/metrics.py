@@ -106,6 +106,7 @@ _TABLE = (
            "the same for all experts"),
     Metric("event/ghost_woken", "", "(layers, ghosts)", "1 for each ghost that was woken after this step."),
     Metric("event/checkpoint", "", "", "1 in the row where a checkpoint was written."),
+    Metric("event/nonfinite", "", "", "1 in the row of a step whose loss or gradient was not finite; not applied."),
     Metric("event/pause", "", "", "1 in the row where the run was paused."),
     Metric("event/resume", "", "", "1 in the row where the run went on after a pause or a restart."),
 )  # fmt: skip

@@ -56,6 +56,7 @@ class RunSummary:
     architecture: str
     metrics: Mapping[str, float]
     archived: bool = False
+    problem: str = ""  # why it failed, was interrupted, or had to pause
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,7 @@ def summarize(run: RunDirectory) -> RunSummary:
         architecture=architecture,
         metrics=status.metrics if status else {},
         archived=notes.get("archived") is True,
+        problem=status.failure.get("cause", "") if status else "",
     )
 
 

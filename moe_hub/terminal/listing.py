@@ -110,7 +110,8 @@ def table(summaries: Sequence[RunSummary], waiting: Sequence[str], width: int | 
 
 def _row(summary: RunSummary, waiting: Sequence[str]) -> tuple[str, ...]:
     place = f" {waiting.index(summary.run_id) + 1}" if summary.run_id in waiting else ""
-    about = " ".join(filter(None, [one_line(summary.label), *(f"#{one_line(tag)}" for tag in summary.tags)]))
+    about = " ".join(filter(None, [one_line(summary.label), *(f"#{one_line(tag)}" for tag in summary.tags),
+                                  one_line(summary.problem)]))  # fmt: skip
     return (
         summary.run_id,
         summary.state + place,

@@ -40,6 +40,8 @@ def remaining_seconds(status: Status, state: str) -> float | None:
 
 def failure(run: RunDirectory, status: Status, state: str) -> dict[str, str]:
     """What went wrong, what to change, and the end of the log."""
+    if status.failure.get("cause"):  # written down by the trainer, or by who found that it was gone
+        return {name: status.failure.get(name, "") for name in ("cause", "advice", "log")}
     log = run.log_tail(LOG_BYTES)
     if state == "interrupted":
         cause = (
