@@ -12,6 +12,7 @@ import yaml
 from moe_hub.errors import ConfigError
 
 _LARGEST_FILE = 1 << 20
+_MOST_VALUES, _MOST_LEVELS = 100_000, 32
 _DEEPEST = 8  # sections are nested less deep; a mapping that holds itself is nested for ever
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster, and not everywhere
 
@@ -64,11 +65,27 @@ for _kind, _expression, _first in _PLAIN_VALUES:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text; raises `yaml.YAMLError`."""
+    """The value of a YAML text; raises `yaml.YAMLError`, also where it is nested too deep or references blow it up."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
     except (ValueError, RecursionError) as error:  # what libyaml and the constructors let through
         raise yaml.YAMLError(str(error)) from None
+    if _count(value, _MOST_VALUES, _MOST_LEVELS) <= 0:
+        raise yaml.YAMLError(f"it holds more than {_MOST_VALUES} values, or more than {_MOST_LEVELS} levels of them")
+    return value
+
+
+def _count(value: Any, left: int, levels: int) -> int:
+    """How many of `left` values remain after those of `value`, each counted as often as it is referred to."""
+    if levels < 0 or left <= 0:
+        return 0
+    left -= 1
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            left = _count(item, left, levels - 1)
+            if left <= 0:
+                return 0
+    return left
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def _number(value: float) -> str | float:
 
 def safe_cell(text: str) -> str:
     """Text that a spreadsheet does not run as a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    text = " ".join(text.splitlines()) if not text.isprintable() else text
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] == "\t" else text
 
 
 def _taken(out: io.StringIO) -> bytes:

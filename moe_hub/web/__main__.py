@@ -19,11 +19,15 @@ from typing import Any
 
 from moe_hub.errors import ConfigError, MoeHubError
 
-THREADS = 12
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 TOKEN_VARIABLE = "MOE_HUB_TOKEN"
 SHORTEST_TOKEN = 8
-MOST_UPLOAD_BODY = 64 << 20  # one chunk of an upload; the file as a whole has a cap of its own
+# For waitress. A body of one chunk of an upload fits; a client that says nothing for a minute is closed.
+SERVER: dict[str, Any] = {
+    "threads": 12, "max_request_body_size": 32 << 20, "channel_timeout": 60, "connection_limit": 500,
+    "ident": "moe-hub",
+    "clear_untrusted_proxy_headers": False,  # the gate looks at them, and nothing trusts them
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,10 +104,7 @@ def serve(options: argparse.Namespace) -> None:
     )
     if options.open:
         threading.Timer(0.5, webbrowser.open, [address + app.config.requests_pathname_prefix]).start()
-    waitress.serve(
-        app.server, sockets=[listener], threads=THREADS, max_request_body_size=MOST_UPLOAD_BODY, ident="moe-hub",
-        clear_untrusted_proxy_headers=False,  # the gate refuses those of strangers; nothing trusts them
-    )  # fmt: skip
+    waitress.serve(app.server, sockets=[listener], **SERVER)
 
 
 def build(options: argparse.Namespace) -> Any:

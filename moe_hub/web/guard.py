@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 MOST_JSON_BYTES = 1 << 20
 MOST_BINARY_BYTES = 16 << 20  # one chunk of an upload
+MOST_MESSAGE = 4000  # characters; a message quotes what was sent
 Authorize = Callable[[Request], bool]
 _FORWARDED_FOR = re.compile(r"""for\s*=\s*"?([^;,"]+)""", re.IGNORECASE)
 
@@ -160,7 +161,7 @@ def _call(view: Callable[..., Any], args: Any, kwargs: Any) -> Response:
     except (DependencyException, InvalidResourceError, FileNotFoundError):
         return problem(404, "there is no such file")
     except MoeHubError as error:
-        return problem(400, str(error))
+        return problem(400, str(error)[:MOST_MESSAGE])
     except HTTPException as error:
         return problem(error.code or 500, error.description or error.name)
     except Exception:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from moe_hub.config import Config, flatten, load_config, preset_names, to_yaml, validate
+from moe_hub.config.text import parse_yaml
 from moe_hub.errors import ConfigError
 from moe_hub.runs.files import replace_file
 
@@ -90,7 +91,7 @@ def read_preset_text(text: str) -> Config:
     if len(text.encode()) > MOST_BYTES:
         raise ConfigError(f"this file has more than {MOST_BYTES // 1024} kB; a preset is a short YAML file")
     try:
-        values = yaml.safe_load(text)
+        values = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"this is not YAML: {error}") from None
     if not isinstance(values, Mapping):

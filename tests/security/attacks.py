@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-UPS = "../" * 3
+MARK = "TOP-SECRET-MARK"  # stands in every file that no request may show
 
 
 def traversals(place: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,22 @@ import pytest
 from flask.testing import FlaskClient
 from safetensors.numpy import save_file
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "web")]
+sys.path.insert(0, str(Path(__file__).parent.parent / "web"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from attacks import MARK
 
 from moe_hub import launch
 from moe_hub.web import create_dashboard
 from moe_hub.workbench.jobs import Jobs
 
-_spec = importlib.util.spec_from_file_location("web_fixtures", HERE.parent / "web" / "conftest.py")
+_spec = importlib.util.spec_from_file_location("web_fixtures", Path(__file__).parent.parent / "web" / "conftest.py")
 assert _spec is not None
 assert _spec.loader is not None
 web_fixtures: Any = importlib.util.module_from_spec(_spec)
 sys.modules["web_fixtures"] = web_fixtures
 _spec.loader.exec_module(web_fixtures)
 
-MARK = "TOP-SECRET-MARK"
 STEP = "step_00000040"
 
 
@@ -89,7 +89,7 @@ def fill_outside(outside: Path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """The dashboard; whatever would start a process is written down instead."""
     started: list[tuple[str, ...]] = []
     monkeypatch.setattr(launch, "start", lambda path, **_: started.append(("start", str(path))))
@@ -108,4 +108,4 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     (data_dir / "uploads" / "good.jsonl").write_text('{"text": "hello there"}\n' * 20)
     found = Place(app, app.server.test_client(), tmp_path, run.run_id, started)
     assert found.client.get("/").status_code == 200
-    yield found
+    return found

@@ -118,10 +118,11 @@ def test_every_field_of_every_body(place: Any) -> None:
 
 
 def _valid(place: Any) -> dict[str, Any]:
+    good = str(place.data_dir / "uploads" / "good.jsonl")
     return {
-        "run": place.run_id, "label": "label", "tags": ["a"], "key": f"{place.run_id}@40", "name": "mine", "old": "mine",
-        "prompt": "hello", "answer": "hello", "job": "0" * 16, "upload": "0" * 16, "keys": ["0" * 32], "text": "seed: 1",
-        "values": {}, "data": {"source": "file", "path": str(place.data_dir / "uploads" / "good.jsonl")}, "size": 5,
+        "run": place.run_id, "label": "label", "tags": ["a"], "key": f"{place.run_id}@40", "name": "mine",
+        "old": "mine", "prompt": "hello", "answer": "hello", "job": "0" * 16, "upload": "0" * 16, "size": 5,
+        "keys": ["0" * 32], "text": "seed: 1", "values": {}, "data": {"source": "file", "path": good},
     }  # fmt: skip
 
 
@@ -263,8 +264,8 @@ def _ask_for_everything(place: Any, run_ids: list[str], steps: list[int]) -> Non
         if "GET" not in (rule.methods or set()):
             continue
         for value in [*run_ids, *keys] if rule.arguments else [""]:
-            query = {"runs": ",".join(run_ids), "focus": run_ids[0], "keys": ",".join(keys), "key": keys[0], "whole": "1",
-                     "figure": "training-loss"}  # fmt: skip
+            query = {"runs": ",".join(run_ids), "focus": run_ids[0], "keys": ",".join(keys), "key": keys[0],
+                     "whole": "1",                     "figure": "training-loss"}  # fmt: skip
             answer = place.client.get(filled(rule, value), query_string=query)
             harmless(place, answer, (rule.rule, value))
             if answer.mimetype == "application/zip" and answer.status_code == 200:
