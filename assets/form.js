@@ -12,19 +12,31 @@
     if (row && help) hub.setText(help, row.dataset.help);
   }
 
-  function markErrors(errors) {
-    for (const row of document.querySelectorAll("[data-field]")) {
-      if (!row.dataset.path) continue;
-      const input = document.getElementById(row.dataset.field);
-      if (!input) continue;
-      const message = row.querySelector(".field-error");
-      message.id = message.id || `error-${row.dataset.field}`;
-      const wrong = Boolean(errors[row.dataset.path]);
-      input.setAttribute("aria-invalid", String(wrong));
-      if (wrong) input.setAttribute("aria-describedby", message.id);
-      else input.removeAttribute("aria-describedby");
-      row.classList.toggle("wrong", wrong);
+  // The server says which fields are wrong and which are not shown; a message stands below its field.
+  function mark({ errors = {}, hidden = [] }) {
+    const unread = new Set(hidden);
+    const shown = (path) => !path.split(".").some((_, index, parts) => unread.has(parts.slice(0, index + 1).join(".")));
+    for (const row of document.querySelectorAll("[data-path][data-field]")) {
+      row.hidden = !shown(row.dataset.path);
+      const message = errors[row.dataset.path];
+      if (message || row.classList.contains("wrong")) markError(row, message || "");
     }
+    for (const part of document.querySelectorAll("[data-part]")) part.hidden = !shown(part.dataset.part);
+  }
+
+  function markError(row, text) {
+    const input = document.getElementById(row.dataset.field);
+    if (!input) return;
+    let message = row.querySelector(".field-error");
+    if (!message) {
+      message = hub.el("p", { class: "field-error", id: `error-${row.dataset.field}` });
+      row.append(message);
+    }
+    hub.setText(message, text);
+    input.setAttribute("aria-invalid", String(Boolean(text)));
+    if (text) input.setAttribute("aria-describedby", message.id);
+    else input.removeAttribute("aria-describedby");
+    row.classList.toggle("wrong", Boolean(text));
   }
 
   function goToField(event) {
@@ -130,6 +142,23 @@
     hub.setProps("preset-load", { data: { nonce: hub.uuid(), preset: kept.preset, values: kept.values, message: "" } });
   }
 
+  // Under the device field: what this machine has, and how much of it is free; a press chooses it.
+  function showDevices() {
+    const row = document.querySelector("[data-path='train.device']");
+    if (!row) return;
+    const choose = (value) => () => hub.setProps("field-train-device", { value });
+    row.append(hub.el("ul", { class: "device-list" }, Array.from(document.getElementById("devices").options, (each) =>
+      hub.el("li", {}, hub.el("button", { type: "button", class: "quiet-button", onclick: choose(each.value) }, each.value), hub.el("span", {}, each.label)))));
+  }
+
+  // The drawing library costs most of a page's start: it is read once Start can be pressed.
+  let warmed = false;
+  function warm() {
+    if (warmed) return;
+    warmed = true;
+    setTimeout(() => hub.figure.load("2d").catch(hub.reportError), 0);
+  }
+
   async function copyCommand() {
     const command = document.getElementById("command-preview");
     const button = document.getElementById("copy-command");
@@ -148,6 +177,7 @@
       const slider = row.querySelector("input[type=range]");
       if (slider) slider.setAttribute("aria-label", `${row.querySelector("label").textContent}, slider`);
     }
+    showDevices();
     if (window.matchMedia("(max-width: 900px)").matches) document.getElementById("configuration").open = false;
   });
 
@@ -166,7 +196,8 @@
       return { id: hub.uuid(), action: pressed === "queue-button" ? "queue" : "start" };
     },
     launchable: (assessment, launching) => {
-      markErrors((assessment && assessment.errors) || {});
+      mark(assessment || {});
+      warm();
       if (restored) keep();
       else {
         restored = true;

@@ -149,6 +149,7 @@
   hub.on("selection", () => {
     versions.status = "";
     versions.offer = "";
+    if (state.focus) drawsSoon();
     if (!state.focus) {
       state.figures = [];
       hub.status.show(null);
@@ -164,9 +165,14 @@
     resizing = setTimeout(() => hub.emit("view"), 250);
   });
 
+  // The drawing library is read while the server prepares the figure, and not at all where there is nothing to draw.
+  function drawsSoon() {
+    hub.figure.load("2d").catch(hub.reportError);
+  }
+
   hub.whenMounted(() => {
     mounted = true;
-    hub.figure.load("2d").catch(hub.reportError);
+    if (state.focus) drawsSoon();
     hub.status.show(null);
     now();
   });

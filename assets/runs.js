@@ -330,7 +330,10 @@
     draw();
     hub.setProps("selection", { data: { focus: state.focus, selected: state.selected } });
   });
-  hub.on("address", () => changed(true));
+  hub.on("address", () => {
+    follow(); // an address without a run shows the newest one, also when no answer brings news
+    changed(true);
+  });
 
   hub.runs = { update, pick, focus, draw, message };
 })();

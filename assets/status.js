@@ -102,7 +102,8 @@
   // The threshold of a run with ghosts can be changed while it goes on.
   function setting(line) {
     const host = document.getElementById("run-setting");
-    const value = line && line.settings ? line.settings.ghost_threshold : undefined;
+    const now = line && line.metrics ? line.metrics["ghost/threshold"] : undefined; // what the trainer last said it uses
+    const value = line && line.settings && "ghost_threshold" in line.settings ? now ?? line.settings.ghost_threshold : undefined;
     host.hidden = value === undefined;
     if (value === undefined || host.dataset.run === line.id) return;
     host.dataset.run = line.id;
@@ -137,7 +138,9 @@
     if (line.stop) {
       const waited = Math.max(0, hub.now() - line.stop.since);
       const left = (line.stop.stage === "requested" ? 1 : 2) * line.stop.patience - waited;
-      note = line.stop.stage === "killed" ? STAGES.killed : `${STAGES[line.stop.stage]} in ${hub.duration(Math.max(0, left))}`;
+      if (line.stop.stage === "killed") note = STAGES.killed;
+      else if (line.state === "stopping") note = "writing its last checkpoint";
+      else note = `${STAGES[line.stop.stage]} in ${hub.duration(Math.max(0, left))}`;
     } else if (line.state === "starting" && !note) note = "loading the trainer and the data";
     else if (line.exit_reason && !line.failure) note = line.exit_reason;
     hub.setText(parts.note, note);

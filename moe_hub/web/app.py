@@ -105,6 +105,7 @@ def _mount(server: Flask, prefix: str, manager: Any) -> Dash:
         index_string=index_string(prefix, assets_folder()),
         background_callback_manager=manager,
         prevent_initial_callbacks=False,
+        suppress_callback_exceptions=True,  # else each page carries its whole layout a second time, to check ids by
         add_log_handler=False,
         serve_locally=True,
         enable_mcp=False,

@@ -17,7 +17,7 @@ FIGURE_SELECT, LIVE_FIGURE = "figure-select", "live-figure"
 
 TICK = "tick"  # the one dcc.Interval
 SELECTION = "selection"  # Store: {"focus": run id or None, "selected": [run ids]}, written by the page's script
-ASSESSMENT = "assessment"  # Store: {"valid": bool} of the form
+ASSESSMENT = "assessment"  # Store: {"valid", "errors": by field, "hidden": fields and sections} of the form
 LAUNCH_REQUEST = "launch-request"  # Store: {"id": uuid, "action": "start" | "queue"}, fresh for each press
 LAUNCH_PROGRESS = "launch-progress"  # Store: what the launching job reports
 LAUNCHING = "launching"  # Store: True while the background callback runs

@@ -46,7 +46,7 @@ def _stores() -> list[Any]:
         dcc.Interval(id=ids.TICK, interval=TICK_MS),
         dcc.Store(id=ids.TICKED),
         dcc.Store(id=ids.SELECTION, data={"focus": None, "selected": []}),
-        dcc.Store(id=ids.ASSESSMENT, data={"valid": configuration.first_assessment().valid, "errors": {}}),
+        dcc.Store(id=ids.ASSESSMENT, data=configuration.assessed(configuration.first_assessment())),
         dcc.Store(id=ids.LAUNCH_REQUEST),
         dcc.Store(id=ids.LAUNCH_PROGRESS),
         dcc.Store(id=ids.LAUNCHING, data=False),

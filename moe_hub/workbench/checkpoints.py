@@ -16,7 +16,7 @@ import orjson
 
 from moe_hub.config import flatten
 from moe_hub.errors import RunError
-from moe_hub.runs.store import RunDirectory, RunStore
+from moe_hub.runs.store import CONFIG_FILE, RunDirectory, RunStore
 
 STATE = "trainer_state.json"
 WEIGHTS = "model.safetensors"
@@ -140,22 +140,42 @@ def _settings(run: RunDirectory) -> dict[str, Any]:
 def _row(checkpoint: Checkpoint) -> dict[str, Any]:
     state = _state(checkpoint.folder)
     metrics = state.get("metrics", {})
-    config = checkpoint.run.config_values()
+    config = _about(checkpoint.run)
     notes = checkpoint.run.notes()
     size, modified = _size(checkpoint.folder, checkpoint.folder.stat().st_mtime_ns)
     return {
         "key": checkpoint.key,
         "run": checkpoint.run.run_id,
-        "title": str(notes.get("label") or config.get("name") or checkpoint.run.run_id),
-        "architecture": str((config.get("model") or {}).get("architecture", "")),
-        "source": str((config.get("data") or {}).get("source", "")),
+        "title": str(notes.get("label") or config["name"] or checkpoint.run.run_id),
+        "architecture": config["architecture"],
+        "source": config["source"],
         "step": checkpoint.step,
-        "max_steps": (config.get("train") or {}).get("max_steps"),
+        "max_steps": config["max_steps"],
         "loss": _finite(metrics.get("val/loss", metrics.get("train/loss"))),
         "exact_match": _finite(metrics.get("val/exact_match")),
         "best": _best_step(checkpoint.run) == checkpoint.step,
         "bytes": size,
         "time": modified,
+    }
+
+
+def _about(run: RunDirectory) -> dict[str, Any]:
+    """What the table says of a run's config; of one that cannot be read only that the run is there."""
+    try:
+        return _read_about(run, (run.path / CONFIG_FILE).stat().st_mtime_ns)
+    except (OSError, RunError):
+        return {"name": "", "architecture": "", "source": "", "max_steps": None}
+
+
+@lru_cache(maxsize=4096)
+def _read_about(run: RunDirectory, modified_ns: int) -> dict[str, Any]:
+    config = run.config_values()
+    model, data, train = (config.get(section) or {} for section in ("model", "data", "train"))
+    return {
+        "name": str(config.get("name") or ""),
+        "architecture": str(model.get("architecture", "")),
+        "source": str(data.get("source", "")),
+        "max_steps": train.get("max_steps"),
     }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, no_update
 
 from moe_hub.errors import ConfigError
 from moe_hub.web import ids
-from moe_hub.web.panels.configuration import slider_fields, slider_id
+from moe_hub.web.panels.configuration import assessed, slider_fields, slider_id
 from moe_hub.web.panels.readout import (
     describe_count,
     describe_difference,
@@ -18,7 +18,7 @@ from moe_hub.web.panels.readout import (
     shell_command,
 )
 from moe_hub.web.workbench import Workbench
-from moe_hub.workbench.assessment import assess, is_hidden
+from moe_hub.workbench.assessment import assess
 from moe_hub.workbench.fields import form_fields, to_raw
 from moe_hub.workbench.presets import FIRST_PRESET
 
@@ -46,9 +46,6 @@ def register(app: Dash, workbench: Workbench) -> None:
 def _register_check(app: Dash, workbench: Workbench) -> None:
     @app.callback(
         output={
-            "errors": Output({"type": "error", "path": ALL}, "children"),
-            "rows": Output({"type": "row", "path": ALL}, "hidden"),
-            "parts": Output({"type": "part", "path": ALL, "advanced": ALL}, "hidden"),
             "count": Output(ids.PARAMETER_COUNT, "children"),
             "summary": Output(ids.VALIDATION_SUMMARY, "children"),
             "command": Output(ids.COMMAND_PREVIEW, "children"),
@@ -64,16 +61,11 @@ def _register_check(app: Dash, workbench: Workbench) -> None:
     def check(values: dict[str, Any], preset: str | None) -> dict[str, Any]:
         base = _base(workbench, preset)
         result = assess(values, base, workbench.readable.problems)
-        row_paths = [each["id"]["path"] for each in ctx.outputs_grouping["rows"]]
-        part_paths = [each["id"]["path"] for each in ctx.outputs_grouping["parts"]]
         return {
-            "errors": [result.errors.get(each["id"]["path"], "") for each in ctx.outputs_grouping["errors"]],
-            "rows": [is_hidden(path, result.hidden) for path in row_paths],
-            "parts": [is_hidden(path, result.hidden) for path in part_paths],
             "count": describe_count(result),
             "summary": describe_problems(result),
             "command": shell_command(workbench, preset, result),
-            "assessment": {"valid": result.valid, "errors": dict(result.errors)},
+            "assessment": assessed(result),
             "difference": describe_difference(base, result.changed),
             "difference_title": f"{len(result.changed)} changed from the preset",
             "no_difference": not result.changed,

@@ -58,6 +58,11 @@ def first_assessment() -> Assessment:
     return assess(to_raw(base), base)
 
 
+def assessed(result: Assessment) -> dict[str, Any]:
+    """What form.js marks in the form: messages by field, and the fields and sections that are not shown."""
+    return {"valid": result.valid, "errors": dict(result.errors), "hidden": sorted(result.hidden)}
+
+
 def slider_fields() -> list[FormField]:
     """Fields that also get a slider: numbers between two bounds that are not too far apart."""
     return [
@@ -190,8 +195,8 @@ def _subsection(section: str, top: str, fields: list[FormField], values: dict[st
     return html.Div(
         [html.H4(_title(section), title=_section_help(section)), *rows],
         className="rows subsection",
-        id={"type": "part", "path": section, "advanced": fields[0].advanced},
         hidden=is_hidden(section, _first_hidden()),
+        **{"data-part": section},
     )
 
 
@@ -211,24 +216,14 @@ def _section_help(section: str) -> str:
 
 
 def _row(each: FormField, value: Any) -> Any:
-    """Label, control and the place of the error message of one field."""
+    """Label and control of one field. What the server says of it, wrong or not shown, is put there by form.js."""
     help_text = " ".join(part for part in (each.help, f"Allowed: {each.allowed}." if each.allowed else "") if part)
-    contract_name = ids.field_id(each.path) != ids.wrapper_id(each.path)
+    unit = {"data-unit": each.unit} if each.unit else {}
     return html.Div(
         [
-            html.Label(
-                [each.label, *([html.Span(each.unit, className="unit")] if each.unit else [])],
-                htmlFor=ids.field_id(each.path),
-                title=help_text,
-            ),
-            html.Div(
-                _control(each, value),
-                className="control",
-                **({"id": ids.wrapper_id(each.path)} if contract_name else {}),
-            ),
-            html.P(id={"type": "error", "path": each.path}, className="field-error"),
+            html.Label(each.label, htmlFor=ids.field_id(each.path), title=help_text, **unit),
+            *_boxed(each, _control(each, value)),
         ],
-        id={"type": "row", "path": each.path},
         hidden=is_hidden(each.path, _first_hidden()),
         className="row-field",
         **{
@@ -238,6 +233,14 @@ def _row(each: FormField, value: Any) -> Any:
             "data-help": help_text,
         },
     )
+
+
+def _boxed(each: FormField, control: list[Any]) -> list[Any]:
+    """The control, in a box where it has two parts or a second id."""
+    second_id = {"id": ids.wrapper_id(each.path)} if ids.field_id(each.path) != ids.wrapper_id(each.path) else {}
+    if len(control) == 1 and not second_id:
+        return control
+    return [html.Div(control, className="control", **second_id)]
 
 
 def _control(each: FormField, value: Any) -> list[Any]:
