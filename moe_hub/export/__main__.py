@@ -1,4 +1,4 @@
-"""`python -m moe_hub.export tensorboard RUN`: writes a run in the format of another program."""
+"""`python -m moe_hub.export FORMAT RUN`: writes a run in the format of another program."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from moe_hub.errors import MoeHubError
 from moe_hub.runs.store import RunStore
 
 # Name -> module with export_run(run, folder).
-FORMATS = {"tensorboard": "moe_hub.export.tensorboard", "wandb": "moe_hub.export.wandb"}
+FORMATS = {
+    "tensorboard": "moe_hub.export.tensorboard",
+    "wandb": "moe_hub.export.wandb",
+    "model": "moe_hub.export.model",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m moe_hub.export",
-        description="Writes the metrics of a run in the format of another program: TensorBoard event files, or an "
-        "offline run of Weights & Biases (nothing leaves this machine).",
+        description="Writes a run in the format of another program: its metrics as TensorBoard event files or as an "
+        "offline run of Weights & Biases (nothing leaves this machine), its newest checkpoint as a model folder with "
+        "a card, which transformers loads and the Hub takes.",
     )
     parser.add_argument("format", choices=list(FORMATS))
     parser.add_argument("run", metavar="RUN", help="a run id, the beginning of one, or latest")
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: the export cannot be written: {error}", file=sys.stderr)
         return 2
-    print(f"{done.tags} tags, {done.values:,} values in {done.folder}")
+    print(done.told)
     if done.left_out:
         print(f"left out, for having too many entries: {', '.join(done.left_out)}")
     print(done.advice)

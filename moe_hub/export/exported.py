@@ -10,11 +10,9 @@ from moe_hub.errors import RunError
 
 @dataclass(frozen=True)
 class Exported:
-    """How many series and values were written where, which metrics were left out for their size, what to do next."""
+    """What was written, which metrics were left out for their size, and what to do next."""
 
-    folder: Path
-    tags: int
-    values: int
+    told: str
     left_out: tuple[str, ...]
     advice: str
 

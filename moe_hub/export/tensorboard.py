@@ -33,4 +33,5 @@ def export_run(run: RunDirectory, folder: Path) -> Exported:
     finally:
         writer.close()
     values = sum(len(series.steps) for series in found)
-    return Exported(folder, len(found), values, left_out, f"look at it with: tensorboard --logdir {folder.parent}")
+    told = f"{len(found)} tags, {values:,} values in {folder}"
+    return Exported(told, left_out, f"look at it with: tensorboard --logdir {folder.parent}")

@@ -42,4 +42,5 @@ def export_run(run: RunDirectory, folder: Path) -> Exported:
     written.finish()
     values = sum(len(series.steps) for series in found)
     offline = next(folder.glob("wandb/offline-run-*"))
-    return Exported(offline, len(found), values, left_out, f"send it with: wandb sync {offline}")
+    told = f"{len(found)} tags, {values:,} values in {offline}"
+    return Exported(told, left_out, f"send it with: wandb sync {offline}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 PIECE = 1 << 20
@@ -29,8 +29,8 @@ class _Outlet(io.RawIOBase):
         return content
 
 
-def zip_stream(files: Sequence[Path], folder: str) -> Iterator[bytes]:
-    """The archive in pieces; the files lie in `folder` in it. Weights do not compress, so nothing is."""
+def zip_stream(files: Sequence[Path], folder: str, texts: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """The archive in pieces; files and `texts` (by name) lie in `folder` in it. Weights do not compress: nothing is."""
     outlet = _Outlet()
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
         for path in files:
@@ -39,4 +39,6 @@ def zip_stream(files: Sequence[Path], folder: str) -> Iterator[bytes]:
                 while piece := source.read(PIECE):
                     target.write(piece)
                     yield outlet.take()
+        for name, text in (texts or {}).items():
+            archive.writestr(f"{folder}/{name}", text)
     yield outlet.take()
