@@ -57,7 +57,7 @@ class DashboardScreen(MenuTab):
         self._explain()
 
     def opened(self) -> None:
-        self.query_one("#port").focus()
+        self.take_focus("#port")
 
     def on_input_changed(self) -> None:
         self._explain()

@@ -84,7 +84,7 @@ class DataScreen(MenuTab):
     def opened(self) -> None:
         if not self._job and not str(self.query_one("#result-text", Static).content):
             self.action_cache()
-        self.query_one("#path").focus()
+        self.take_focus("#path")
 
     def config(self) -> Config:
         """The config of what is chosen; raises `MoeHubError`."""

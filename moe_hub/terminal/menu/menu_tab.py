@@ -36,6 +36,12 @@ class MenuTab(Vertical):
     def opened(self) -> None:
         """Called each time the screen comes to the front."""
 
+    def take_focus(self, selector: str) -> None:
+        """Moves the focus to a part of this screen, unless it is on the screen already: a person may be typing."""
+        focused = self.app.focused
+        if focused is None or self not in focused.ancestors:
+            self.query_one(selector).focus()
+
     def attempt(self, work: Callable[[], str | None]) -> bool:
         """Does the work and says what it returns; an error for people is shown as one, and the answer is False."""
         try:

@@ -100,7 +100,7 @@ class NewRunScreen(MenuTab):
         self._check()
 
     def opened(self) -> None:
-        self.query_one("#preset").focus()
+        self.take_focus("#preset")
 
     # --- checks
 

@@ -72,7 +72,7 @@ class RunsScreen(MenuTab):
 
     def opened(self) -> None:
         self._poll()
-        self.query_one(DataTable).focus()
+        self.take_focus("DataTable")
 
     @on(Input.Changed)
     @on(Select.Changed)

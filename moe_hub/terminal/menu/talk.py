@@ -99,7 +99,7 @@ class TalkScreen(MenuTab):
 
     def opened(self) -> None:
         self._offer()
-        self.query_one("#prompt").focus()
+        self.take_focus("#prompt")
 
     def _offer(self) -> None:
         rows = {row["key"]: row for row in list_checkpoints(self.bench.store)}

@@ -87,7 +87,7 @@ class WatchScreen(MenuTab):
     def opened(self) -> None:
         self._offer(self.bench.store.list())
         self._poll()
-        self.query_one("#panels").focus()
+        self.take_focus("#panels")
 
     def choose(self, run_id: str) -> None:
         """Follows this run from now on."""

@@ -1,0 +1,202 @@
+"""The real program in a real (pseudo) terminal, as a person at a login node uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pty_screen import Terminal
+
+from moe_hub import launch
+from moe_hub.config import load_config
+from moe_hub.runs.status import read_status
+from moe_hub.runs.store import RunDirectory, RunStore
+
+SIZES = [(80, 24), (200, 50)]
+# Steps that take long enough to be held between two of them.
+SLOW = ("train.max_steps=20", "train.batch_size=64", "train.log_every=1", "data.num_train_samples=256",
+        "data.num_eval_samples=16", "train.eval_every=1000")  # fmt: skip
+RAW_MODES = (1000, 1002, 1003, 1006, 1049, 2004, 1004)
+
+pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def open_terminal() -> Iterator[Callable[..., Terminal]]:
+    """Opens terminals; they and what runs in them are closed at the end."""
+    opened: list[Terminal] = []
+
+    def start(size: tuple[int, int] = (80, 24), **environment: str) -> Terminal:
+        opened.append(Terminal(size, **environment))
+        opened[-1].wait("ready>")
+        return opened[-1]
+
+    yield start
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    """A folder whose trainers are stopped at the end."""
+    store = RunStore(tmp_path / "runs")
+    yield store
+    for run_id in store.ids():
+        launch.escalate_stop(store.runs_dir / run_id, patience_s=1)
+
+
+def open_menu(terminal: Terminal, store: RunStore) -> None:
+    """Starts the menu and waits until it takes keys."""
+    terminal.run(["menu", "--runs-dir", str(store.runs_dir), "--data-dir", str(store.runs_dir.parent / "data")])
+    terminal.wait("f9 Start")
+
+
+def set_field(terminal: Terminal, name: str, label: str, value: str) -> None:
+    """Looks for a field by its name and types a value over the old one. The focus is on the preset before and after."""
+    terminal.press("tab", name)
+    terminal.wait(lambda: terminal.shows(label) and len(_fields(terminal)) == 1)
+    terminal.press("tab", "tab", value)
+    terminal.wait(lambda: terminal.shows(label, rf" {re.escape(value)} "))
+
+
+def leave_field(terminal: Terminal) -> None:
+    """Back to the preset, with all fields shown."""
+    terminal.press("shift+tab", "shift+tab", "\x15")  # Ctrl-U empties the search
+    terminal.wait(lambda: len(_fields(terminal)) > 3)
+    terminal.press("shift+tab")
+
+
+def _fields(terminal: Terminal) -> list[str]:
+    """Rows of the form that show a field."""
+    body = [line for line in terminal.lines[3:] if line.startswith("  ") and line[2:3].isalpha()]
+    return [line for line in body if not line.startswith("   ")]
+
+
+def step_of(terminal: Terminal) -> int:
+    """The step on the screen; -1 where there is none."""
+    found = re.search(r"step (\d+) of", terminal.text)
+    return int(found[1]) if found else -1
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "200x50"])
+def test_preset_wrong_value_start_watch_pause_resume_stop(
+    size: tuple[int, int], open_terminal: Callable[..., Terminal], store: RunStore
+) -> None:
+    terminal = open_terminal(size)
+    open_menu(terminal, store)
+    terminal.press("enter", "basic", "enter")
+    terminal.wait(lambda: terminal.shows("Preset basic_comparison") and terminal.shows("Architecture", "Hypergraph"))
+    set_field(terminal, "max_steps", "Steps", "0")
+    row = terminal.wait(lambda: terminal.shows("Steps", "0: allowed is 1 to 100,000,000")) and terminal.shows("Steps")
+    assert "allowed is" in row  # beside its field, in the same row
+    assert terminal.shows("1 to correct")
+    terminal.press("backspace", "20")
+    terminal.wait(lambda: terminal.shows("1 changed from the preset. Ready to start."))
+    leave_field(terminal)
+    set_field(terminal, "batch_size", "Batch size", "64")
+    leave_field(terminal)
+    set_field(terminal, "log_every", "Log every", "1")
+    terminal.press("f9")
+    terminal.wait(lambda: step_of(terminal) >= 1 and "running" in terminal.text)
+    seen = step_of(terminal)
+    terminal.wait(lambda: step_of(terminal) > seen)
+    terminal.press("p")
+    terminal.wait(lambda: terminal.shows("paused: step"))
+    run = store.find("latest")
+    assert run.state() == "paused"
+    config = run.config()
+    assert (config.train.max_steps, config.train.batch_size, config.train.log_every) == (20, 64, 1)
+    terminal.press("r")
+    terminal.wait(lambda: terminal.shows("running: step"))
+    terminal.press("x")
+    terminal.wait(lambda: terminal.shows("stopped: step"))
+    assert run.state() == "stopped"
+    assert terminal.shows(r"[⠁-⣿]")  # the loss curve
+    terminal.press("ctrl+q")
+    terminal.wait(lambda: terminal.lines and not terminal.modes().get(1049))
+
+
+def test_what_a_launcher_started_is_watched_and_stopped_in_the_terminal(
+    open_terminal: Callable[..., Terminal], store: RunStore
+) -> None:
+    run_id = launch.launch_run(
+        store.runs_dir, load_config("basic_comparison", overrides=[*SLOW, "train.max_steps=500"])
+    )
+    terminal = open_terminal()
+    terminal.run(["watch", "latest", "--runs-dir", str(store.runs_dir)])
+    terminal.wait(lambda: step_of(terminal) >= 2 and terminal.shows(r"[⠁-⣿]"))
+    other = open_terminal()
+    other.run(["stop", run_id[:18], "--runs-dir", str(store.runs_dir)])
+    other.wait("is stopped")
+    terminal.wait(lambda: terminal.shows("stopped: step") and terminal.shows("^ready>"))
+    assert store.open(run_id).state() == "stopped"
+
+
+def test_kill_of_the_menu_leaves_the_run_alive_and_the_terminal_usable(
+    open_terminal: Callable[..., Terminal], store: RunStore
+) -> None:
+    config = load_config("basic_comparison", overrides=[*SLOW, "train.max_steps=500"])
+    run_id = launch.launch_run(store.runs_dir, config)
+    run = store.open(run_id)
+    terminal = open_terminal()
+    open_menu(terminal, store)
+    terminal.press("f2")
+    terminal.wait(lambda: step_of(terminal) >= 1)
+    assert terminal.modes()[1049]
+    assert terminal.modes()[1003]
+    os.kill(menu_pid(terminal), signal.SIGKILL)
+    terminal.wait("the menu was ended by signal 9")
+    terminal.child.sendline("stty -a; echo usable $((40 + 2))")
+    terminal.wait("usable 42")
+    assert terminal.shows(r" echo ")  # not -echo
+    assert terminal.shows(r" icanon ")
+    modes = terminal.modes()
+    assert {mode: modes.get(mode, False) for mode in RAW_MODES} == dict.fromkeys(RAW_MODES, False)
+    assert modes[25]
+    assert is_moving(run)
+
+
+def test_a_menu_without_its_guard_ends_and_restores_the_terminal(
+    open_terminal: Callable[..., Terminal], store: RunStore
+) -> None:
+    terminal = open_terminal()
+    open_menu(terminal, store)
+    menu = psutil.Process(menu_pid(terminal))
+    os.kill(menu.ppid(), signal.SIGKILL)
+    psutil.wait_procs([menu], timeout=60)
+    assert not menu.is_running()
+    terminal.child.sendline("stty sane; echo usable $((40 + 2))")
+    terminal.wait("usable 42")
+    assert not terminal.modes()[1049]
+
+
+def menu_pid(terminal: Terminal) -> int:
+    """The process that draws."""
+    for process in psutil.Process(terminal.child.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "moe_hub.terminal.menu" in process.cmdline():
+                return process.pid
+    raise AssertionError("no menu runs here")
+
+
+def is_moving(run: RunDirectory) -> bool:
+    """Whether the run makes steps."""
+    begin = read_status(run.path)
+    assert begin is not None
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        status = read_status(run.path)
+        if run.state() == "running" and status is not None and status.step > begin.step:
+            return True
+        time.sleep(0.1)
+    return False
