@@ -55,7 +55,10 @@ def epoch(data: TrainingData, number: int = 0, level: int | None = None) -> list
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+    def same(left: torch.Tensor | None, right: torch.Tensor | None) -> bool:
+        return left is right if left is None or right is None else torch.equal(left, right)
+
+    return all(same(getattr(one, name), getattr(other, name)) for name in vars(one))
 
 
 def test_an_epoch_holds_every_training_sample_once(lambda_data: TrainingData) -> None:
@@ -271,6 +274,25 @@ def test_mixture_has_the_weights_it_was_given(tmp_path: Path, text_path: Path) -
     assert data.task_batches(None)
     kinds = {int(row[0]) == data.tokenizer.bos_id for row in data.eval_batches(1)[0].input_ids_BT}
     assert kinds == {True, False}, "a limited evaluation sees all sources"
+
+
+def test_what_one_source_of_a_mixture_holds_out_no_other_trains_on(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path, numbers in zip(paths, (range(200), range(100, 400)), strict=True):
+        path.write_text("".join(json.dumps({"question": f"what is {n}", "answer": str(n)}) + "\n" for n in numbers))
+    mixture = f"data.mixture=1 file:{paths[0]}; 2 file:{paths[1]}"
+    data = opened(tmp_path, "data.source=mixture", mixture)
+    store = data.corpus.store
+    sides: dict[int, set[str]] = {0: set(), 1: set()}
+    for begin, end, side in zip(store.begins, store.ends, store.held_out, strict=True):
+        sides[int(side)].add(data.tokenizer.decode(store.ids[begin:end]))
+    assert len(sides[0] | sides[1]) == 400
+    assert not sides[0] & sides[1]
+    assert 40 <= len(sides[1]) <= 60
+    only = sorted(int(text.partition("is ")[2].partition("\n")[0]) for text in sides[1])[:2]
+    paths[1].write_text("".join(json.dumps({"question": f"what is {n}", "answer": str(n)}) + "\n" for n in only))
+    with pytest.raises(DataError, match="all its rows are held out"):
+        opened(tmp_path, "data.source=mixture", mixture)
 
 
 def test_second_opening_hits_the_cache_and_a_changed_byte_misses(text_path: Path, tmp_path: Path) -> None:
