@@ -50,6 +50,7 @@ def create_dashboard(
     prefix = _prefix(url_base_path)
     workbench = open_workbench(Path(runs_dir), Path(data_dir), prefix, [Path(each) for each in read_dirs])
     flask_app = server if server is not None else Flask("moe_hub.web")
+    _refuse_place(flask_app, prefix)
     before = set(flask_app.view_functions)
     handlers = dict(flask_app.error_handler_spec[None][None])
     manager = background.manager(Path(data_dir))
@@ -89,6 +90,13 @@ def _prefix(url_base_path: str) -> str:
     if any(not part.replace("-", "").replace("_", "").isalnum() for part in path.strip("/").split("/") if part):
         raise ConfigError(f"url_base_path {url_base_path!r}: use letters, digits, - and _ between slashes, like /moe/")
     return path
+
+
+def _refuse_place(server: Flask, prefix: str) -> None:
+    if server._got_first_request:
+        raise ConfigError("the site has answered requests already; call create_dashboard before it is served")
+    if any(rule.rule == prefix and rule.endpoint != "static" for rule in server.url_map.iter_rules()):
+        raise ConfigError(f"url_base_path {prefix!r} is taken by a page of the site; choose another")
 
 
 def _mount(server: Flask, prefix: str, manager: Any) -> Dash:
