@@ -21,6 +21,7 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+START_PATIENCE_S = 600.0
 HOST = "document.getElementById('live-figure')"
 # Notes when each figure of the live path was on the screen: after the frame that follows the drawing.
 WATCH = """() => {
@@ -48,7 +49,7 @@ class Dashboard:
 
     def __enter__(self) -> Self:
         try:
-            until(self._answers, 120)
+            until(self._answers, START_PATIENCE_S)
         except BaseException:
             self.close()
             raise

@@ -24,7 +24,7 @@ from moe_hub.runs.store import RunDirectory
 from moe_hub.runs.writer import METRICS_FILE
 from moe_hub.web import ids
 
-PATIENCE_S = 240.0  # for one start of the trainer, on a machine that does other things as well
+PATIENCE_S = 1800.0  # for what takes seconds on a machine that does nothing else
 WATCH_S = 0.002
 # Clocks, the machine, and what a second attempt adds: these differ between a run that was killed and one that was not.
 # The word that a checkpoint was saved is lost where the kill comes between the two; the checkpoint is not.
@@ -97,7 +97,7 @@ class Site:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return str(json.loads(answer.read())["response"][ids.CONTROL_MESSAGE]["children"])
 
 
@@ -152,7 +152,7 @@ class KilledRun:
     def _resume(self) -> threading.Thread | None:
         """Presses Resume where the run has lost its trainer; None where one is at work or it is done."""
         begun = time.monotonic()
-        state = until(self._settled_state, 30)
+        state = until(self._settled_state, PATIENCE_S)
         if state != "interrupted":
             return None
         if time.monotonic() - begun > 1:  # a start that came to nothing: known for what it is after some seconds
@@ -178,7 +178,7 @@ class KilledRun:
         until(self._is_done, PATIENCE_S)
         process = self._trainer()
         if process is not None:
-            process.wait(60)
+            process.wait(PATIENCE_S)
         assert current_state(self.run.path) == "finished", self.run.log_tail()
         self._check_files(b"", None)
         self.counts.runs += 1
@@ -271,15 +271,15 @@ class KilledRun:
             assert shown in LIVE_STATES or real in FINAL_STATES, f"a new server shows {shown}, it is {real}"
 
     def _check_interrupted(self, at: float, *, restart: bool) -> None:
-        until(lambda: current_state(self.run.path) in FINAL_STATES, 20, WATCH_S)
+        until(lambda: current_state(self.run.path) in FINAL_STATES, PATIENCE_S, WATCH_S)
         self.counts.interrupted_s.append(time.monotonic() - at)
         if restart:
             self.site.start()
             at = time.monotonic()
-        until(lambda: self.site.state(self.run.run_id) in FINAL_STATES, 20, WATCH_S)
+        until(lambda: self.site.state(self.run.run_id) in FINAL_STATES, PATIENCE_S, WATCH_S)
         self.counts.page_s.append(time.monotonic() - at)
         if restart:  # a server that starts writes it down
-            until(lambda: (status := self.run.status()) is not None and status.state in FINAL_STATES, 20, WATCH_S)
+            until(lambda: (status := self.run.status()) is not None and status.state in FINAL_STATES, PATIENCE_S, WATCH_S)
 
     def _settled_state(self) -> str:
         """The state once it is known whether a process came of the last start."""

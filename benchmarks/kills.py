@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.blows import Blow, blows
 from benchmarks.findings import percentile
-from benchmarks.killed_run import Counts, KilledRun, Site
+from benchmarks.killed_run import PATIENCE_S, Counts, KilledRun, Site
 from benchmarks.report import Goal, PartResult, Table
 from moe_hub import launch
 from moe_hub.architectures import ARCHITECTURES
@@ -59,7 +59,7 @@ def uninterrupted(runs_dir: Path, architecture: str, steps: int) -> RunDirectory
     """The run to compare with, trained by the command in one go."""
     flags = [part for override in overrides(architecture, steps) for part in ("--set", override)]
     command = [sys.executable, "-m", "moe_hub.train", "--runs-dir", str(runs_dir), *flags]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE_S)
     store = RunStore(runs_dir)
     return store.open(store.ids()[0])
 
