@@ -279,7 +279,11 @@ class KilledRun:
         until(lambda: self.site.state(self.run.run_id) in FINAL_STATES, PATIENCE_S, WATCH_S)
         self.counts.page_s.append(time.monotonic() - at)
         if restart:  # a server that starts writes it down
-            until(lambda: (status := self.run.status()) is not None and status.state in FINAL_STATES, PATIENCE_S, WATCH_S)
+            until(self._has_last_word, PATIENCE_S, WATCH_S)
+
+    def _has_last_word(self) -> bool:
+        status = self.run.status()
+        return status is not None and status.state in FINAL_STATES
 
     def _settled_state(self) -> str:
         """The state once it is known whether a process came of the last start."""

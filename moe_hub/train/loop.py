@@ -102,11 +102,14 @@ class Trainer:
         phases = self._move_phases()
         measures = self._forward_backward(measure=logged)
         norms = gradient_norms(self.groups) if logged else {}
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.grad_clip or math.inf)))
+        gradients = [each.grad for each in self.model.parameters() if each.grad is not None]
+        found = torch.nn.utils.get_total_norm(gradients)
+        norm = float(whole(found))
         task = state.window["loss/task"] / state.window["targets"] if state.window["targets"] else 0.0
         if not math.isfinite(norm):
             self._refuse_step(done, {"learning_rates": rates, "gradient_norms": norms, "gradient_norm": norm}, before)
             return
+        torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), train.grad_clip or math.inf, found)
         self.optimizer.step()
         facts = StepFacts(done, self._last_task, self.data.unigram_entropy, factor, self.total_steps)
         events = {**self._events, **after_step(self.model, self.optimizer, self.config, facts)}

@@ -290,14 +290,15 @@ def command(runs_dir: Path, *overrides: str) -> list[str]:
     return [sys.executable, "-m", "moe_hub.train", "--runs-dir", str(runs_dir), *flags]
 
 
+@pytest.mark.timeout(900)
 def test_no_memory_in_the_real_command(small_config: Small, tmp_path: Path) -> None:
     """A limit on the address space, as of a batch system, and a model that does not fit."""
     small_config()  # the folder of the data
-    large = ("model.architecture=dense", "model.d_model=4096", "model.num_layers=24", "model.num_heads=16")
+    large = ("model.architecture=dense", "model.d_model=16384", "model.num_layers=1", "model.num_heads=16")
     few = ("data.num_train_samples=40", "data.num_eval_samples=8", "data.max_term_size=9", "train.threads=1")
-    limit = 8 << 30
+    limit = 5 << 30
     done = subprocess.run(
-        command(tmp_path / "runs", *large, *few), capture_output=True, text=True, timeout=280,
+        command(tmp_path / "runs", *large, *few), capture_output=True, text=True, timeout=800,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)), check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr[-2000:]
@@ -336,6 +337,7 @@ def test_every_failure_is_of_a_known_kind() -> None:
     assert explain(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x")).kind == "out_of_memory"
 
 
+@pytest.mark.timeout(900)
 def test_a_killed_trainer_is_interrupted_at_once_and_resumes_over_garbage(
     small_config: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -343,8 +345,9 @@ def test_a_killed_trainer_is_interrupted_at_once_and_resumes_over_garbage(
     few = ("train.log_every=1", "train.checkpoint_every=2", "train.keep_checkpoints=99")
     config = small_config("dense", "train.max_steps=400", *few)
     run = RunStore(tmp_path / "runs").open(launch.launch_run(tmp_path / "runs", config))
-    deadline = time.monotonic() + 200
-    while len(run.checkpoints()) < 2 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 800
+    while len(run.checkpoints()) < 2:
+        assert time.monotonic() < deadline, run.log_tail()
         time.sleep(0.01)
     pid = status_of(run).pid
     assert pid is not None
@@ -382,7 +385,7 @@ def _yaml(config: Config) -> str:
 WAKING = (
     "model.num_experts=3", "model.ghost.activation_threshold=0.0001", "model.ghost.saturation_window=4",
     "model.ghost.min_step=4", "model.ghost.plateau=1", "model.ghost.ramp_steps=8", "train.grad_accumulation=2",
-    "train.max_steps=16", "train.checkpoint_every=5", "train.log_every=1", "train.schedule=wsd",
+    "train.max_steps=16", "train.checkpoint_every=5", "train.log_every=1",
 )  # fmt: skip
 
 
