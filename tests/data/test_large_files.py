@@ -33,7 +33,7 @@ def written(path: Path, size: int) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["rows.jsonl", "text.txt"])
 def test_a_file_larger_than_memory_is_prepared_and_inspected(name: str, tmp_path: Path) -> None:
     path = written(tmp_path / name, 160 * MB)
