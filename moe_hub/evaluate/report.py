@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from moe_hub.config import Config
+from moe_hub.data import cache
+from moe_hub.data.corpus import key_parts, open_sources, tokenizer_kind
 from moe_hub.data.lambda_source import distinct, held_out_settings
 from moe_hub.data.prepare import TrainingData, open_data
 from moe_hub.errors import ConfigError
@@ -39,7 +41,7 @@ def evaluate_checkpoint(
     loaded = load_checkpoint(folder)
     config = config_of_data(folder, data, overrides)
     progress("reading the data")
-    opened = open_data(config)
+    opened = open_data(without_training_tasks(config))
     _require_same_tokens(loaded, opened, folder)
     progress("loss")
     with torch.no_grad():
@@ -57,6 +59,19 @@ def evaluate_checkpoint(
     elif ood:
         raise ConfigError(f"--ood {' '.join(ood)}: these sets belong to generated tasks, not to {described(config)}")
     return result
+
+
+def without_training_tasks(config: Config) -> Config:
+    """The config with a single training task, where its data would have to be generated: held-out ones are the same.
+
+    A tokenizer that is trained on the tasks needs them all.
+    """
+    if config.data.source != "lambda" or config.data.tokenizer not in ("auto", "lambda"):
+        return config
+    sources, root = open_sources(config), cache.default_cache_dir()
+    if cache.find(root, key_parts(config.data, sources, tokenizer_kind(config.data, sources), root)) is not None:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"num_train_samples": 1})})
 
 
 def _report(progress: Callable[[str], None], label: str, total: int, done: int) -> None:

@@ -14,9 +14,11 @@ from moe_hub.config import Config, load_config
 from moe_hub.data.prepare import open_data
 from moe_hub.errors import ConfigError
 from moe_hub.evaluate.__main__ import main
-from moe_hub.evaluate.report import evaluate_checkpoint, held_out_tasks
+from moe_hub.evaluate.report import evaluate_checkpoint, held_out_tasks, without_training_tasks
 from moe_hub.evaluate.tasks import answer_tasks
 from moe_hub.inference import load_checkpoint
+from moe_hub.lambda_calculus.parser import parse_prefix
+from moe_hub.lambda_calculus.terms import size
 from moe_hub.runs.store import RunStore
 from moe_hub.train import train
 
@@ -106,3 +108,27 @@ def test_other_words_are_refused(checkpoint: Path, tmp_path: Path) -> None:
 def test_held_out_terms_are_different_ones(config: Config) -> None:
     samples = held_out_tasks(config, 40)
     assert len({(sample.level, sample.term) for sample in samples}) == len(samples)
+
+
+def test_held_out_tasks_lie_outside_where_asked(config: Config) -> None:
+    for name, outside in (("size", lambda term: size(term) > 9), ("steps", None)):
+        data = config.data.model_copy(update={"levels": (3,), "max_term_size": 9})
+        samples = held_out_tasks(config.model_copy(update={"data": data}), 3, name)
+        assert len(samples) == 3
+        assert all(outside is None or outside(parse_prefix(sample.term)) for sample in samples)
+        assert name != "steps" or all(5 <= sample.steps <= 8 for sample in samples)
+    with pytest.raises(ConfigError, match="level 6"):
+        held_out_tasks(config, 3, "compositions")
+
+
+@pytest.mark.training
+def test_no_training_task_is_generated_to_judge_other_data(checkpoint: Path, config: Config, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOE_HUB_DATA", str(tmp_path))
+        assert without_training_tasks(config).data.num_train_samples == 1
+        found = evaluate_checkpoint(checkpoint, None, ["data.lambda_held_out=size"], num_tasks=8, ood=["size"])
+        rows = [json.loads(file.read_text())["facts"]["rows"] for file in tmp_path.rglob("entry.json")]
+    assert found["tasks"] == found["out of distribution: size"], "the same tasks, by config and by option"
+    assert rows == [1 + 60]
+    words = config.model_copy(update={"data": config.data.model_copy(update={"tokenizer": "bpe"})})
+    assert without_training_tasks(words) is words
