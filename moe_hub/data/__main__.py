@@ -75,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MoeHubError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        print(
+            "error: not enough memory; the plan of an epoch takes about 80 bytes for each row of model.max_seq_len tokens: "
+            "raise model.max_seq_len, set data.num_train_samples, or close other programs",
+            file=sys.stderr,
+        )
+        return 2
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         return 0

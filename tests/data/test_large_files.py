@@ -39,7 +39,9 @@ def test_a_file_larger_than_memory_is_prepared_and_inspected(name: str, tmp_path
     path = written(tmp_path / name, 160 * MB)
     environment = {**os.environ, "MOE_HUB_DATA": str(tmp_path), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     for command in ("prepare", "inspect"):
-        arguments = [sys.executable, "-c", LIMITED, command, str(path), "--json-lines"]
+        # The plan of an epoch takes memory for each row of the model: rows of 2048 tokens, as large data is used with.
+        options = ["--json-lines", "--set", "model.max_seq_len=2048"]
+        arguments = [sys.executable, "-c", LIMITED, command, str(path), *options]
         run = subprocess.run(arguments, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-2000:]
         last = json.loads(run.stdout.splitlines()[-1])
@@ -47,6 +49,7 @@ def test_a_file_larger_than_memory_is_prepared_and_inspected(name: str, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_limit_is_one_that_a_held_file_meets(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", 160 * MB)
     code = LIMITED.replace("sys.exit(main(sys.argv[1:]))", "open(sys.argv[1], 'rb').read()")
