@@ -59,7 +59,7 @@ def signed_in(accounts: Accounts) -> bool:
 
 def _to_the_door(asked: Request) -> Response:
     """A person who opens a page goes to the sign-in form; a script hears that its session is over."""
-    if asked.method == "GET" and asked.accept_mimetypes.best == "text/html":
+    if asked.method == "GET" and "text/html" in asked.headers.get("Accept", ""):
         return Response(status=302, headers={"Location": url_for("sign_in")})
     return Response('{"error": "sign in again"}', 401, mimetype="application/json")
 

@@ -1,6 +1,6 @@
 """The page for a WSGI server of your own, with the flags of `python -m moe_hub.web`:
 
-gunicorn --workers 3 --threads 8 --bind 127.0.0.1:8050 'moe_hub.web.wsgi:application("--runs-dir", "runs")'
+gunicorn --workers 2 --threads 12 --bind 127.0.0.1:8050 'moe_hub.web.wsgi:application("--runs-dir", "runs")'
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mounted on a host: the host stays as it was, `authorize` stands before everything, and two dashboards share nothing."""
+"""Mounted on a host: the host stays as it was, `authorize` stands before everything, and two share nothing."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Served:
 def documented_command() -> str:
     """The command in docs/serving.md."""
     text = (ROOT / "docs" / "serving.md").read_text()
-    found = re.search(r"^(gunicorn .*(?:\\\n.*)*)", text, re.MULTILINE)
+    found = re.search(r"^(gunicorn (?:[^\n]*\\\n)*[^\n]*)$", text, re.MULTILINE)
     assert found
     return found[1].replace("\\\n", " ")
 
@@ -124,7 +124,7 @@ def test_an_upload_lands_on_different_workers(served: Served) -> None:
 def test_a_job_is_read_and_stopped_through_any_worker(served: Served) -> None:
     path = served.folder / "data" / "uploads" / "job.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('{"text": "hello there"}\n' * 200)
+    path.write_text("".join(json.dumps({"text": f"hello there, number {n}"}) + "\n" for n in range(200)))
     status, begun, _ = served.ask("POST", "/api/data/inspect", {"data": {"source": "file", "path": str(path)}})
     assert status == 200, begun
     states: list[str] = []
@@ -136,7 +136,7 @@ def test_a_job_is_read_and_stopped_through_any_worker(served: Served) -> None:
         return bool(answer["state"] != "running")
 
     until(done, 200)
-    assert states[-1] == "done"
+    assert states[-1] == "done", served.ask("GET", f"/api/jobs/{begun['job']}")
     begun = served.ask("POST", "/api/data/inspect", {"data": {"source": "file", "path": str(path)}})[1]
     assert {served.ask("POST", "/api/jobs/stop", {"job": begun["job"]})[0] for _ in range(6)} == {200}
     until(lambda: served.ask("GET", f"/api/jobs/{begun['job']}")[1]["state"] in ("stopped", "done"), 60)
