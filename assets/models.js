@@ -73,7 +73,7 @@
     const number = (label, text) => el("td", { class: "number", "data-label": label }, text);
     return el("tr", {}, el("td", { class: "cell-box" }, box),
       el("td", { class: "cell-run" }, el("span", { class: "cell-title" }, row.title), row.best ? el("span", { class: "tag" }, "best") : null, el("span", { class: "run-meta" }, row.run)),
-      el("td", { "data-label": "Architecture" }, row.architecture), number("Step", hub.whole(row.step)), number("Held-out loss", row.loss === null ? "–" : hub.decimal(row.loss)),
+      el("td", { "data-label": "Architecture" }, row.architecture), number("Step", hub.whole(row.step)), number("Held-out loss", row.loss === null ? "–" : row.loss.toFixed(4)),
       number("Exact match", row.exact_match === null ? "–" : `${(100 * row.exact_match).toFixed(1)} %`), number("Size", size(row.bytes)),
       number("Written", new Date(row.time * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" })));
   }

@@ -48,7 +48,8 @@ def chromium() -> str | None:
 class Site:
     """`python -m moe_hub.web` on a free port; it can be killed and started again on the same folders."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience_s: float | None = None) -> None:
+        self.patience_s = patience_s
         self.runs_dir, self.data_dir = folder / "runs", folder / "data"
         self.log = folder / "server.log"
         self.port = _free_port()
@@ -62,11 +63,21 @@ class Site:
         """Starts the server and waits until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "moe_hub.web", "--port", str(self.port), "--runs-dir", str(self.runs_dir),
+                [*self._program(), "--port", str(self.port), "--runs-dir", str(self.runs_dir),
                  "--data-dir", str(self.data_dir)],
                 stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
         until(lambda: _answers(self.address + "healthz"), 60)
+
+    def _program(self) -> list[str]:
+        """The web command; with `patience_s` each stage of a stop lasts only that long."""
+        if self.patience_s is None:
+            return [sys.executable, "-m", "moe_hub.web"]
+        code = (
+            "import sys; from moe_hub.workbench.stops import Stops; from moe_hub.web.__main__ import main; "
+            f"Stops.__init__.__defaults__ = ({self.patience_s},); sys.exit(main())"
+        )
+        return [sys.executable, "-c", code]
 
     def kill(self) -> None:
         """SIGKILL to the server and all that is in its session, as a crash or a closed terminal would do."""
@@ -154,3 +165,8 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def load_factor() -> float:
+    """How much longer than on an idle machine something may take now: what waits for each core."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -44,6 +44,32 @@ def test_no_serious_issue_on_any_tab(site: Site, visit: Visit, theme: str, width
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.training
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_issue_in_dialogs_menus_and_the_comparison(trained_site: Site, visit: Visit, theme: str) -> None:
+    write_run(trained_site.runs_dir, 30, state="failed", exit_reason="out of memory")
+    page = visit("?tab=models", color_scheme=theme, bypass_csp=True).page
+    until(lambda: page.is_visible("#failure-card"))
+    boxes = page.locator("#panel-models tbody input[type=checkbox]")
+    until(lambda: boxes.count() == 2)
+    boxes.nth(0).check()
+    for action in ("Download", "Fork", "Delete"):
+        page.click(f"#model-actions >> text={action}")
+        until(lambda: page.is_visible("#model-confirm"))
+        assert serious(page) == [], action
+        page.click("#model-confirm >> text=Cancel")
+    boxes.nth(1).check()
+    page.click("#model-actions >> text=Compare")
+    until(lambda: page.locator("#compare-scores table").count() == 1, 120)
+    page.click(".in-a-shell summary")
+    page.click("#preset-menu summary")
+    page.click("#run-actions >> text=Rename")
+    page.click("#figure-help-toggle")
+    page.fill("#field-model-num_experts", "999")
+    until(lambda: page.is_disabled("#start-button"))
+    assert serious(page) == []
+
+
 def test_no_serious_issue_with_no_run(visit: Visit) -> None:
     page = visit(bypass_csp=True).page
     until(lambda: page.is_visible("#figure-empty"))

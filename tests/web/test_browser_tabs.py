@@ -219,3 +219,9 @@ def test_a_queue_of_three_with_a_failing_one_goes_on(site: Site, visit: Visit, t
         return {str(store.open(run_id).config().name): store.open(run_id).state() for run_id in store.ids()}
 
     until(lambda: found() == states, 200)
+    page.locator("#run-table tr", has_text="second").locator(".run-name").click()
+    until(lambda: "doomed.txt" in page.inner_text("#failure-card h3"))
+    assert "End of the log" in page.inner_text("#failure-card")
+    assert "doomed.txt" in page.inner_text("#failure-card pre")
+    page.locator("#run-table tr", has_text="third").locator(".run-name").click()
+    until(lambda: page.is_hidden("#failure-card"))

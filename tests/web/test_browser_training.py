@@ -47,10 +47,14 @@ def test_start_watch_pause_reload_resume_stop(site: Site, visit: Visit) -> None:
     after = run.status()
     assert after is not None
     assert after.step == held.step
-    until(lambda: page.is_enabled("#resume-button"))
-    page.click("#resume-button")
+    second = visit().page  # another tab shows the same and may resume
+    until(lambda: "paused" in status(second))
+    until(lambda: drawn_points(second) == drawn_points(page))
+    until(lambda: second.is_enabled("#resume-button"))
+    second.click("#resume-button")
     until(lambda: (now := run.status()) is not None and now.step > held.step)
-    until(lambda: "running" in status(page))
+    until(lambda: "running" in status(page) and "running" in status(second))
+    second.close()
     until(lambda: page.is_enabled("#save-button"))
     page.click("#save-button")
     until(run.checkpoints)
