@@ -9,7 +9,7 @@ SOURCES = setup.cfg setup.py constraints.txt pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train web test unit check fix bench clean browser nginx
+.PHONY: help setup train web test unit check fix bench clean browser nginx redis
 
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -51,6 +51,16 @@ nginx:
 	      $$AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nginx-light >/dev/null; \
 	    else echo "No nginx here: its tests are skipped"; fi; }
 
+# For the test of Celery workers, which skips itself where it is missing.
+redis:
+	@command -v redis-server >/dev/null || \
+	  { echo "Installing redis-server with the system's package manager"; \
+	    if command -v apt-get >/dev/null; then \
+	      AS_ROOT=$$(test "$$(id -u)" = 0 || echo sudo); \
+	      $$AS_ROOT apt-get update -qq && \
+	      $$AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; \
+	    else echo "No redis-server here: its test is skipped"; fi; }
+
 setup: $(VENV)/.web-installed  ## Make .venv and install the package with its web extras
 
 train: $(VENV)/.web-installed  ## Train PRESET=geometric_lambda; ARGS="--set train.max_steps=50" passes flags on
@@ -59,7 +69,7 @@ train: $(VENV)/.web-installed  ## Train PRESET=geometric_lambda; ARGS="--set tra
 web: $(VENV)/.web-installed  ## Open the dashboard on http://127.0.0.1:8050
 	@$(BIN)/python -m moe_hub.web $(ARGS)
 
-test: $(VENV)/.test-installed browser nginx  ## Run all tests, browser and training tests included
+test: $(VENV)/.test-installed browser nginx redis  ## Run all tests, browser and training tests included
 	@$(BIN)/python -m pytest $(ARGS)
 
 unit: $(VENV)/.test-installed  ## Run the unit tests alone (under a minute)

@@ -65,6 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"what visitors must enter; needed with a host that is not this machine (also, and unseen by other users "
         f"of this machine: {TOKEN_VARIABLE})",
     )
+    parser.add_argument(
+        "--celery", metavar="URL", help="Redis whose Celery workers start the runs, such as redis://127.0.0.1:6379/0 "
+        "(they are started with python -m moe_hub.web.worker); default: processes of this machine",
+    )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     return parser
 
@@ -117,7 +121,7 @@ def build(options: argparse.Namespace) -> Any:
     os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
     folders = {
         "url_base_path": options.url_base_path, "runs_dir": options.runs_dir, "data_dir": options.data_dir,
-        "read_dirs": options.read_dir,
+        "read_dirs": options.read_dir, "celery": options.celery,
     }  # fmt: skip
     if not options.token:
         return create_dashboard(**folders)

@@ -38,14 +38,16 @@ def create_dashboard(
     read_dirs: Sequence[str | os.PathLike[str]] = (),
     refuse: Callable[[Request], Response] | None = None,
     sign_out_path: str = "",
+    celery: str | None = None,
 ) -> dash.Dash:
     """The dashboard as a Dash app, on its own server or mounted on `server` under `url_base_path`.
 
     Mounted, it adds routes under the prefix and leaves every other route alone; mount it before the host answers its
     first request. `authorize(request)` is asked on every request under the prefix; without it, only visitors that
     come from this machine and address it by a loopback name are answered. `refuse` makes the answer to those it turns
-    away. `sign_out_path` is a link in the header. Data files may lie in `data_dir` and `read_dirs`. Raises
-    `ConfigError` for a prefix that is none.
+    away. `sign_out_path` is a link in the header. Data files may lie in `data_dir` and `read_dirs`.
+    `celery` is the address of a Redis through which Celery workers start the runs, in place of processes of this
+    machine. Raises `ConfigError` for a prefix or an address that is none.
     """
     prefix = _prefix(url_base_path)
     workbench = open_workbench(Path(runs_dir), Path(data_dir), prefix, [Path(each) for each in read_dirs])
@@ -53,7 +55,7 @@ def create_dashboard(
     _refuse_place(flask_app, prefix)
     before = set(flask_app.view_functions)
     handlers = dict(flask_app.error_handler_spec[None][None])
-    manager = background.manager(Path(data_dir))
+    manager = background.manager(Path(data_dir), celery)
     app = _mount(flask_app, prefix, manager)
     app.layout = lambda: layout.page(workbench, sign_out_path)  # anew for each page: presets come and go
     register_callbacks(app, workbench, manager)
