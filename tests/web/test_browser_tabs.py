@@ -188,9 +188,10 @@ def test_a_bad_file_is_explained_with_its_line(site: Site, visit: Visit, tmp_pat
     until(lambda: "Problems" in page.inner_text("#data-report"), 90)
 
 
-def test_a_queue_of_three_with_a_failing_one_goes_on(site: Site, visit: Visit, tmp_path: Path) -> None:
+def test_a_queue_of_three_with_a_failing_one_goes_on(site: Site, visit: Visit) -> None:
     page = visit().page
-    doomed = tmp_path / "doomed.txt"
+    doomed = site.data_dir / "doomed.txt"
+    doomed.parent.mkdir(parents=True, exist_ok=True)
     doomed.write_text("some words to read " * 200)
     store = RunStore(site.runs_dir)
 
