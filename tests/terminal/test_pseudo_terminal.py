@@ -63,17 +63,28 @@ def open_menu(terminal: Terminal, store: RunStore) -> None:
 
 def set_field(terminal: Terminal, name: str, label: str, value: str) -> None:
     """Looks for a field by its name and types a value over the old one. The focus is on the preset before and after."""
-    terminal.press("tab", name)
+    terminal.press("tab")  # a key that is typed before the focus has moved goes to the old place
+    terminal.wait("Find: part of")
+    terminal.press(name)
     terminal.wait(lambda: terminal.shows(label) and len(_fields(terminal)) == 1)
-    terminal.press("tab", "tab", value)
+    terminal.press("tab")
+    terminal.wait("Advanced: shows")
+    terminal.press("tab")
+    terminal.wait(lambda: terminal.shows(rf"^ train\.{name}: "))
+    terminal.press(value)
     terminal.wait(lambda: terminal.shows(label, rf" {re.escape(value)} "))
 
 
 def leave_field(terminal: Terminal) -> None:
     """Back to the preset, with all fields shown."""
-    terminal.press("shift+tab", "shift+tab", "\x15")  # Ctrl-U empties the search
+    terminal.press("shift+tab")
+    terminal.wait("Advanced: shows")
+    terminal.press("shift+tab")
+    terminal.wait("Find: part of")
+    terminal.press("\x15")  # Ctrl-U empties the search
     terminal.wait(lambda: len(_fields(terminal)) > 3)
     terminal.press("shift+tab")
+    terminal.wait("Move to a field")
 
 
 def _fields(terminal: Terminal) -> list[str]:
@@ -94,7 +105,9 @@ def test_preset_wrong_value_start_watch_pause_resume_stop(
 ) -> None:
     terminal = open_terminal(size)
     open_menu(terminal, store)
-    terminal.press("enter", "basic", "enter")
+    terminal.press("enter")
+    terminal.wait("ghost_expert_test")  # the list is open
+    terminal.press("basic", "enter")
     terminal.wait(lambda: terminal.shows("Preset basic_comparison") and terminal.shows("Architecture", "Hypergraph"))
     set_field(terminal, "max_steps", "Steps", "0")
     row = terminal.wait(lambda: terminal.shows("Steps", "0: allowed is 1 to 100,000,000")) and terminal.shows("Steps")

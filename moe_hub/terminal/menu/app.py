@@ -59,31 +59,35 @@ class MenuApp(App[None]):
         Binding("ctrl+z", "suspend_process", "Suspend", show=False),
     ]
 
-    def __init__(self, bench: Bench, *, light: bool = False) -> None:
+    def __init__(self, bench: Bench, *, light: bool = False, first: str = "new") -> None:
         super().__init__()
         self.bench = bench
+        self._first = first
+        self._tabs = {key: screen(bench) for key, _, screen in SCREENS}
         for theme in themes():
             self.register_theme(theme)
         self.theme = LIGHT if light else DARK
         self._guard_pid = os.getppid()
 
     def compose(self) -> ComposeResult:
-        with TabbedContent(initial="new"):
-            for number, (key, title, screen) in enumerate(SCREENS, 1):
-                with TabPane(f"F{number} {title}", id=key):
-                    yield screen(self.bench)
+        with TabbedContent(initial=self._first):
+            for number, (key, title, _) in enumerate(SCREENS, 1):
+                yield TabPane(f"F{number} {title}", id=key)
         yield Footer()
 
     def on_mount(self) -> None:
         self.set_interval(GUARD_S, self._end_with_the_guard)
 
-    def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
+    async def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
+        screen = self._tabs[str(event.pane.id)]
+        if not screen.is_attached:  # made when it is first looked at: the menu is there sooner
+            await event.pane.mount(screen)
         if event.pane.id == self.shown:  # a person may be two screens further already
-            self.tab(str(event.pane.id)).opened()
+            screen.opened()
 
     def tab(self, key: str) -> MenuTab:
         """One of the screens."""
-        return self.query_one(f"#{key}", TabPane).query_one(MenuTab)
+        return self._tabs[key]
 
     @property
     def shown(self) -> str:

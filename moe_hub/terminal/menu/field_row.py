@@ -40,11 +40,14 @@ class FieldRow(Horizontal):
         super().__init__(id="row-" + field.path.replace(".", "-"))
         self.field = field
         self._first = value
+        self._problem = ""
 
     def compose(self) -> ComposeResult:
         yield Label(self.field.label[:27])
         yield self._control()
-        yield Static(self._allowed, classes="message", markup=False)
+        yield Static(
+            self._problem or self._allowed, classes="message wrong" if self._problem else "message", markup=False
+        )
 
     def _control(self) -> Input | Select[str] | Checkbox:
         name = "field-" + self.field.path.replace(".", "-")
@@ -83,9 +86,12 @@ class FieldRow(Horizontal):
 
     def say(self, problem: str) -> None:
         """Shows a problem beside the control, or what is allowed where there is none."""
-        message = self.query_one(".message", Static)
-        message.update(problem or self._allowed)
-        message.set_class(bool(problem), "wrong")
+        if problem == self._problem:
+            return
+        self._problem = problem
+        for message in self.query(".message").results(Static):  # none before the row is mounted
+            message.update(problem or self._allowed)
+            message.set_class(bool(problem), "wrong")
 
     @property
     def help(self) -> str:

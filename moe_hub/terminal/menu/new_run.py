@@ -9,6 +9,7 @@ from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.widget import Widget
 from textual.widgets import Button, Checkbox, Input, Label, Select, Static
 
 from moe_hub.config import preset_names
@@ -25,6 +26,10 @@ from moe_hub.workbench.presets import FIRST_PRESET
 
 CHECK_S = 0.05  # after the last key
 HINT = "Move to a field to read what it means. F9 starts, F8 queues, Ctrl-T light or dark, Ctrl-Q quits."
+HINTS = {
+    "find": "Find: part of a field's name or label; this shows advanced fields too.",
+    "advanced": "Advanced: shows the fields that are seldom changed.",
+}
 
 
 class NewRunScreen(MenuTab):
@@ -53,8 +58,11 @@ class NewRunScreen(MenuTab):
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
-        self._rows: dict[str, FieldRow] = {}
         self._base = bench.presets.values(FIRST_PRESET)
+        self._raw = to_raw(self._base)
+        # By path, and `section NAME`: made when they are first shown, for most fields are not for most runs.
+        self._rows: dict[str, FieldRow] = {}
+        self._heads: dict[str, Label] = {}
         self.assessment: Assessment | None = None
         self._timer: Any = None
 
@@ -66,8 +74,7 @@ class NewRunScreen(MenuTab):
             yield Input(placeholder="part of a name", compact=True, id="find")
             yield Tick("Advanced", compact=True, id="advanced")
         with Horizontal(id="body"):
-            with VerticalScroll(id="form", can_focus=False):
-                yield from self._form()
+            yield VerticalScroll(id="form", can_focus=False)
             with VerticalScroll(id="side", can_focus=False):
                 yield Static(id="details", markup=False)
         yield Static(HINT, id="help", markup=False)
@@ -79,16 +86,6 @@ class NewRunScreen(MenuTab):
             yield Button("Details (F7)", compact=True, id="show-details")
             yield Button("Copy command", compact=True, id="copy")
             yield Button("Save preset", compact=True, id="save-preset")
-
-    def _form(self) -> ComposeResult:
-        raw = to_raw(self._base)
-        section: str | None = None
-        for path, field in form_fields().items():
-            if field.section != section:
-                section = field.section
-                yield Label(section or "run", classes="section", id=f"section-{section.replace('.', '-') or 'run'}")
-            self._rows[path] = FieldRow(field, raw[path])
-            yield self._rows[path]
 
     def _preset_options(self) -> list[tuple[str, str]]:
         return [*((name, name) for name in preset_names()), *((f"{name} (own)", name) for name in self._own())]
@@ -110,8 +107,10 @@ class NewRunScreen(MenuTab):
         return str(self.query_one("#preset", Select).value)
 
     def values(self) -> dict[str, Any]:
-        """What the controls hold, by field."""
-        return {path: row.value for path, row in self._rows.items()}
+        """What the form holds, by field; those that are not shown too."""
+        # From the controls themselves: what was typed a moment ago need not have been told yet.
+        self._raw |= {path: row.value for path, row in self._rows.items() if row.is_mounted}
+        return dict(self._raw)
 
     @on(Input.Changed)
     @on(Checkbox.Changed)
@@ -135,10 +134,10 @@ class NewRunScreen(MenuTab):
 
     def fill(self, flat: Mapping[str, Any]) -> None:
         """Sets every field to these values; fields that are missing get their default."""
-        raw = to_raw(flat)
+        self._raw = to_raw(flat)
         with self.prevent(Input.Changed, Checkbox.Changed, Select.Changed):
             for path, row in self._rows.items():
-                row.fill(raw[path])
+                row.fill(self._raw[path])
         self._check()
 
     def _check(self) -> None:
@@ -155,24 +154,51 @@ class NewRunScreen(MenuTab):
     def _show_rows(self, result: Assessment) -> None:
         wanted = self.query_one("#find", Input).value.lower().strip()
         advanced = self.query_one("#advanced", Checkbox).value or bool(wanted)
-        sections: set[str] = set()
+        shown = [
+            field.path for field in form_fields().values()
+            if (wanted in field.path.lower() or wanted in field.label.lower())
+            and (advanced or not field.advanced or field.path in result.changed or field.path in result.errors)
+            and not is_hidden(field.path, result.hidden)
+        ]  # fmt: skip
+        self._mount_missing(shown)
         for path, row in self._rows.items():
-            problem = result.errors.get(path, "")
-            found = wanted in path.lower() or wanted in row.field.label.lower()
-            folded = row.field.advanced and not advanced and path not in result.changed and not problem
-            row.display = found and not folded and not is_hidden(path, result.hidden)
+            row.display = path in shown
             row.set_class(path in result.changed, "changed")
-            row.say(problem)
-            if row.display:
-                sections.add(row.field.section)
-        for label in self.query(".section"):
-            label.display = (str(label.id).removeprefix("section-")) in {
-                each.replace(".", "-") or "run" for each in sections
-            }
+            row.say(result.errors.get(path, ""))
+        sections = {form_fields()[path].section for path in shown}
+        for section, head in self._heads.items():
+            head.display = section in sections
+
+    def _mount_missing(self, shown: list[str]) -> None:
+        """Makes the rows and section heads that were never shown before, each in its place in the schema."""
+        form = self.query_one("#form")
+        wanted = set(shown)
+        new: list[Widget] = []
+        section: str | None = None
+        for path, field in form_fields().items():
+            if field.section != section:
+                section = field.section
+                if section in self._heads:
+                    new = self._mount_before(form, new, self._heads[section])
+                elif any(form_fields()[each].section == section for each in wanted):
+                    self._heads[section] = Label(section or "run", classes="section")
+                    new.append(self._heads[section])
+            if path in self._rows:
+                new = self._mount_before(form, new, self._rows[path])
+            elif path in wanted:
+                self._rows[path] = FieldRow(field, self._raw[path])
+                new.append(self._rows[path])
+        if new:
+            form.mount_all(new)
+
+    def _mount_before(self, form: Widget, new: list[Widget], place: Widget) -> list[Widget]:
+        if new:
+            form.mount_all(new, before=place)
+        return []
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         row = next((each for each in event.widget.ancestors if isinstance(each, FieldRow)), None)
-        self.query_one("#help", Static).update(row.help if row else HINT)
+        self.query_one("#help", Static).update(row.help if row else HINTS.get(str(event.widget.id), HINT))
 
     # --- what is done with it
 

@@ -92,8 +92,9 @@ class WatchScreen(MenuTab):
     def choose(self, run_id: str) -> None:
         """Follows this run from now on."""
         self._chosen = run_id
-        self._offer(self.bench.store.list())
-        self._follow(run_id)
+        if self.is_mounted:
+            self._offer(self.bench.store.list())
+            self._follow(run_id)
 
     def _offer(self, runs: list[RunSummary]) -> None:
         """The list of runs in the selector, the newest first."""
