@@ -110,6 +110,7 @@
     const input = el("input", { class: "form-control", id: "ghost-threshold", type: "number", min: 0, max: 1, step: "any", value });
     const said = el("span", { class: "note", role: "status" });
     const apply = async () => {
+      if (input.value === "" || !input.checkValidity()) return hub.setText(said, "a number from 0 to 1 is needed");
       try {
         const answer = await hub.post("api/runs/setting", { run: line.id, ghost_threshold: Number(input.value) });
         hub.setText(said, `${answer.ghost_threshold} from the next step on`);

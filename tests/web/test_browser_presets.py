@@ -87,7 +87,8 @@ def test_a_fresh_machine_offers_the_preset_and_moves_within_a_minute(site: Site,
 def test_presets_of_ones_own_are_saved_renamed_exported_imported_and_deleted(
     site: Site, visit: Visit, tmp_path: Path
 ) -> None:
-    page = visit().page
+    watched = visit()
+    page = watched.page
     until(lambda: page.is_enabled("#start-button"))
     page.fill("#field-model-num_experts", "3")
     until(lambda: "1 changed" in (page.text_content("#preset-difference-title") or ""))
@@ -119,6 +120,8 @@ def test_presets_of_ones_own_are_saved_renamed_exported_imported_and_deleted(
     chooser.value.set_files({"name": "wrong.yaml", "mimeType": "text/yaml", "buffer": exported.read_bytes()})
     until(lambda: "did you mean" in page.inner_text("#preset-message"))
     assert page.input_value("#preset-select") == "brought"
+    assert len(watched.wrong) == 1  # what the browser says of any refusal
+    assert "400" in watched.wrong.pop()
 
 
 def test_the_config_of_a_run_is_copied_into_the_form(site: Site, visit: Visit) -> None:
