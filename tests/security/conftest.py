@@ -122,3 +122,6 @@ def chrome(playwright: Any) -> Iterator[Any]:
     browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
     yield browser
     browser.close()
+
+
+trained_runs = web_fixtures.trained_runs

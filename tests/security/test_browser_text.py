@@ -149,8 +149,9 @@ def test_checkpoints_and_their_comparison(page: Any) -> None:
 
 def test_data_rows_columns_and_file_names(page: Any) -> None:
     page.click("#tab-data")
-    until(lambda: "rows.jsonl" in page.inner_text("#panel-data"))
-    page.locator("#panel-data button, #panel-data a", has_text="rows.jsonl").first.click()
+    choice = page.locator("#panel-data select:has(option[value$='rows.jsonl'])").first
+    until(lambda: choice.count() == 1)
+    choice.select_option(value=choice.locator("option[value$='rows.jsonl']").first.get_attribute("value"))
     until(lambda: SEEN in page.inner_text("#dataset-preview"))
     harmless(page)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,17 @@ def snapshot(place: Any) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("host", HOSTS)
-def test_a_foreign_or_broken_host_reaches_no_route(place: Any, host: str) -> None:
-    for rule in rules(place.app.server):
+def test_a_foreign_or_broken_host_reaches_no_route(place: Any) -> None:
+    for host, rule in product(HOSTS, rules(place.app.server)):
         for method in sorted(rule.methods or set()):
             answer = place.client.open(filled(rule, place.run_id), method=method, headers={"Host": host})
             assert answer.status_code in (400, 403, 404), (rule.rule, method, host)
             assert answer.status_code == 403 or not answer.data or host == "[" or b"<html" not in answer.data.lower()
 
 
-@pytest.mark.parametrize("origin", ORIGINS)
-def test_a_foreign_or_broken_origin_reaches_no_route(place: Any, origin: str) -> None:
+def test_a_foreign_or_broken_origin_reaches_no_route(place: Any) -> None:
     before = snapshot(place)
-    for rule in rules(place.app.server):
+    for origin, rule in product(ORIGINS, rules(place.app.server)):
         for method in sorted(rule.methods or set()):
             answer = place.client.open(filled(rule, place.run_id), method=method, headers={"Origin": origin})
             assert answer.status_code == 403, (rule.rule, method, origin)
@@ -118,11 +117,9 @@ BODIES: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BODIES)
-def test_a_body_of_another_kind_is_refused_everywhere(place: Any, kind: str) -> None:
-    content, mimetype = BODIES[kind]
+def test_a_body_of_another_kind_is_refused_everywhere(place: Any) -> None:
     before = snapshot(place)
-    for rule in rules(place.app.server):
+    for (kind, (content, mimetype)), rule in product(BODIES.items(), rules(place.app.server)):
         if "POST" in (rule.methods or set()):
             answer = place.client.post(filled(rule, "0" * 16), data=content, content_type=mimetype)
             assert 400 <= answer.status_code < 500, (rule.rule, kind, answer.status_code)
@@ -131,6 +128,7 @@ def test_a_body_of_another_kind_is_refused_everywhere(place: Any, kind: str) -> 
     assert snapshot(place) == before
 
 
+@pytest.mark.slow
 def test_values_of_wrong_types_are_refused_in_every_callback(place: Any) -> None:
     values: list[Any] = [
         None,
@@ -217,22 +215,21 @@ def guarded(tmp_path: Path) -> Any:
     return build(build_parser().parse_args([*flags, "--url-base-path", "/moe/"])).server
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Authorization": "Bearer wrong-token-here"},
-        {"Authorization": f"Bearer {TOKEN}x"},
-        {"Authorization": f"Basic {TOKEN}"},
-        {"Authorization": TOKEN},
-        {"Authorization": "Bearer "},
-        {"Authorization": "Bearer \xff\xfe"},
-        {"Cookie": "moe_hub_session=1; moe_hub_=1"},
-    ],
+HEADERS: tuple[dict[str, str], ...] = (
+    {},
+    {"Authorization": "Bearer wrong-token-here"},
+    {"Authorization": f"Bearer {TOKEN}x"},
+    {"Authorization": f"Basic {TOKEN}"},
+    {"Authorization": TOKEN},
+    {"Authorization": "Bearer "},
+    {"Authorization": "Bearer \xff\xfe"},
+    {"Cookie": "moe_hub_session=1; moe_hub_=1"},
 )
-def test_no_route_is_open_without_the_token(guarded: Any, headers: dict[str, str]) -> None:
+
+
+def test_no_route_is_open_without_the_token(guarded: Any) -> None:
     tried = 0
-    for rule in rules(guarded, "/moe/"):
+    for headers, rule in product(HEADERS, rules(guarded, "/moe/")):
         for method in sorted(rule.methods or set()):
             answer = guarded.test_client().open(
                 filled(rule, "x"), method=method, headers=headers, environ_base=STRANGER
@@ -243,7 +240,7 @@ def test_no_route_is_open_without_the_token(guarded: Any, headers: dict[str, str
                 continue
             assert answer.status_code == 401, (rule.rule, method, headers)
             tried += 1
-    assert tried > 60
+    assert tried > 400
 
 
 def test_forged_stolen_and_old_cookies(guarded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

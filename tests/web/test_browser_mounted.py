@@ -14,6 +14,7 @@ from browser import Watched, drawn_points, until
 from conftest import write_run
 
 from moe_hub.web import create_dashboard
+from moe_hub.web.__main__ import build, build_parser
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -57,3 +58,57 @@ def test_the_page_works_under_a_prefix_for_members_only(
     until(lambda: page.is_visible("#dataset-preview"))
     assert page.evaluate("() => document.fonts.check('13px \"Plex Sans\"')")
     assert watched.wrong == []
+
+
+@pytest.fixture
+def open_site(tmp_path: Path) -> Iterator[str]:
+    """The page as it is opened to other machines, with a token."""
+    write_run(tmp_path / "runs", 40)
+    flags = ["--token", "the-right-token", "--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
+    app = build(build_parser().parse_args(flags))
+    server: Any = waitress.create_server(app.server, host="127.0.0.1", port=0, threads=8)
+    threading.Thread(target=server.run, daemon=True).start()
+    yield f"http://127.0.0.1:{server.effective_port}/"
+    server.close()
+
+
+def test_a_token_opens_the_page_until_sign_out(open_site: str, chrome: Any, request: pytest.FixtureRequest) -> None:
+    context = chrome.new_context(viewport={"width": 1440, "height": 900})
+    request.addfinalizer(context.close)
+    page = context.new_page()
+    assert page.goto(open_site).status == 401
+    for guess in ("wrong", "<b id=planted>wrong</b>"):
+        page.fill("#token", guess)
+        page.click("button")
+        until(lambda: "This is not the token" in page.inner_text("[role=alert]"))
+    assert page.locator("#planted").count() == 0
+    watched = Watched(page, open_site)
+    page.fill("#token", "the-right-token")
+    page.keyboard.press("Enter")
+    until(lambda: drawn_points(page) >= 40)
+    (cookie,) = context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
+    assert page.evaluate("() => document.cookie") == ""
+    assert "the-right-token" not in page.content() + cookie["value"]
+    page.click("#sign-out")
+    page.click("button")
+    until(lambda: page.is_visible("#token"))
+    assert context.cookies() == []
+    assert watched.wrong == []
+    context.add_cookies([cookie])  # a copy that somebody kept
+    assert page.goto(open_site).status == 401
+
+
+def test_too_many_guesses_are_refused_for_a_while(open_site: str, chrome: Any, request: pytest.FixtureRequest) -> None:
+    context = chrome.new_context()
+    request.addfinalizer(context.close)
+    page = context.new_page()
+    page.goto(f"{open_site}sign-in")
+    for number in range(11):
+        page.fill("#token", f"guess {number}")
+        page.click("button")
+        page.wait_for_selector("#token")
+    until(lambda: "Too many wrong tokens" in page.inner_text("[role=alert]"))
+    page.fill("#token", "the-right-token")
+    page.click("button")
+    until(lambda: "Too many wrong tokens" in page.inner_text("[role=alert]"))
