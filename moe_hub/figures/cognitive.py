@@ -67,6 +67,8 @@ def lambda_rotation_patterns(histories: Sequence[RunHistory], view: View) -> Dra
         return drawing
     offset_S = row_at_end(history, "lambda/phase_offset_rad", view, drawing)
     angle, rows = _angles(history, offset_S, view, drawing)
+    if not np.isfinite(angle).any():
+        return drawing
     colours = theme.palette(view)
     trace: Trace = {
         "type": "heatmap", "uid": f"{history.run_id}/patterns", "name": "angle", "y": rows,

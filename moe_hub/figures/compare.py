@@ -177,7 +177,7 @@ def final_metrics_of_runs(histories: Sequence[RunHistory], view: View) -> Drawin
     drawing = Drawing()
     names = table.columns[2:]
     values = np.array([[np.nan if v is None else float(v) for v in row[2:]] for row in table.rows]).T
-    if not values.size:
+    if not np.isfinite(values).any():
         return drawing
     finite = np.where(np.isfinite(values), values, np.nan)
     with np.errstate(all="ignore"):

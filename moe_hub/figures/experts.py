@@ -123,12 +123,16 @@ def expert_load(histories: Sequence[RunHistory], view: View) -> Drawing:
 
 
 def _dead_experts(history: RunHistory) -> str:
-    """Names the experts that almost no token used in the newest row; says so where there are none."""
+    """Names the experts that almost no token used in the newest row that is finite; says so where there are none."""
     values = history.arrays("expert/utilization")[1]
     if values.ndim != 3 or not len(values):
         return ""
+    finite = np.flatnonzero(np.isfinite(values.reshape(len(values), -1)).all(1))
+    if not finite.size:
+        return ""
     primary = primary_experts(history, values.shape[2])  # a ghost that sleeps is not dead
-    dead = [f"L{layer} E{expert}" for layer, expert in np.argwhere(values[-1][:, :primary] < DEAD_SHARE).tolist()]
+    newest = values[finite[-1]][:, :primary]
+    dead = [f"L{layer} E{expert}" for layer, expert in np.argwhere(newest < DEAD_SHARE).tolist()]
     if not dead:
         return "no dead expert now"
     shown = ", ".join(dead[:8]) + (f" and {len(dead) - 8} more" if len(dead) > 8 else "")

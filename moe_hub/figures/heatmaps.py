@@ -86,6 +86,8 @@ def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str, 
         return drawing
     layer = chosen_layer(history.arrays(metric)[1].shape[1], view, drawing)
     values = row_at_end(history, metric, view, drawing)[layer]
+    if not np.isfinite(values).any():
+        return drawing
     experts = primary_experts(history, values.shape[1])
     names = [expert_name(index, experts) for index in range(values.shape[1])]
     short = [short_name(index, experts) for index in range(len(names))] if len(names) > 8 else names

@@ -21,6 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 
 MOST_POINTS = 60_000  # of one figure; 8 bytes each keep an answer below 1 MB
 MOST_MARKS = 200  # crosses for values that are not finite, per curve
+NOT_FINITE = "not finite"
 MOST_NAMED, MOST_NAMED_NARROW = 24, 10  # above this many curves a legend is longer than the figure
 
 
@@ -90,12 +91,20 @@ def add_curves(drawing: Drawing, curves: Sequence[Curve], view: View) -> None:
     shown = _Shown()
     for curve in curves:
         drawing.traces += _traces(curve if legend else replace(curve, legend=False), view, log_y, buckets, shown)
+    _one_entry(drawing, shown.not_finite)
     drawing.run_axis = True
     drawing.x_axis = x_axis(view, [float(curve.x[-1]) for curve in curves if curve.x.size] + shown.ends)
     for text in shown.notes(view, buckets, len(curves)):
         drawing.note(text)
     if not legend:
         drawing.note(f"{len(curves)} curves: hover over one for its name")
+
+
+def _one_entry(drawing: Drawing, count: int) -> None:
+    """Names the first crosses in the legend for all of them: an entry for each curve would fill the figure."""
+    marks = [trace for trace in drawing.traces if trace.get("legendgroup") == NOT_FINITE]
+    for trace in marks[:1]:
+        trace |= {"showlegend": True, "name": f"not finite ({count:,})"}
 
 
 @dataclass
@@ -105,6 +114,7 @@ class _Shown:
     rows: int = 0
     bucketed: int = 0
     below: int = 0
+    not_finite: int = 0
     left: int = 0
     smoothed: bool = False
     older: bool = False
@@ -133,6 +143,7 @@ def _traces(curve: Curve, view: View, log_y: bool, buckets: int, shown: _Shown) 
     if view.log_x:
         shown.left += int((curve.x <= 0).sum())
     window = visible(curve.x, view.x_range)
+    shown.not_finite += int((~np.isfinite(curve.y[window])).sum())
     rows = window.stop - window.start
     if rows > RAW_ROWS:
         shown.bucketed = max(shown.bucketed, rows)
@@ -199,9 +210,10 @@ def _marks(curve: Curve, x: FloatArray, y: FloatArray, log_y: bool, view: View) 
     source = np.where(before[spread] >= 0, before[spread], first)
     height = np.where(source >= 0, y[source], 1.0)
     name = f"{theme.plain_text(curve.hover or curve.name)}: {hits.size:,} not finite"
+    # One entry of the legend stands for the crosses of all curves; see `_one_entry`.
     return [{
         "type": "scatter", "mode": "markers", "uid": f"{curve.uid}/not-finite", "name": name,
-        "x": compact(x[spread], exact=True), "y": height, "showlegend": curve.legend,
+        "x": compact(x[spread], exact=True), "y": height, "showlegend": False, "legendgroup": NOT_FINITE,
         "text": [_word(value) for value in y[spread].tolist()], "hovertemplate": f"%{{text}}<extra>{name}</extra>",
         "marker": {"symbol": "x", "size": 9, "color": theme.palette(view).alarm}, **panel_axis(curve.panel),
     }]  # fmt: skip

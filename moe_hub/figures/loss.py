@@ -15,7 +15,7 @@ from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 
 TREND_SHARE = 1 / 3  # of the visible rows, the last ones
-MOST_EVENTS = 200
+MOST_EVENTS, MANY_EVENTS = 200, 24  # many are drawn small and faint: the curve is what counts
 EVENTS = {
     "event/checkpoint": ("checkpoint", "diamond"),
     "event/pause": ("paused", "line-ns-open"),
@@ -68,16 +68,17 @@ def _add_trend(drawing: Drawing, history: RunHistory, index: int, view: View, la
     if line is None:
         return
     unit, per = {"step": (1e3, "1,000 steps"), "tokens": (1e6, "million tokens")}.get(view.x, (3600.0, "hour"))
-    name = f"{label}trend {line.slope * unit:+.3g} ± {line.margin * unit:.2g} nat per {per}"
+    name = f"{label}trend"
+    slope = f"{line.slope * unit:+.3g} ± {line.margin * unit:.2g} nat per {per}"
     ends = np.array([x[0], x[-1]]) if not view.log_x else np.geomspace(max(x[0], 1e-9), x[-1], 50)
     height = line.at(ends)
     drawing.traces.append({
         "type": "scatter", "mode": "lines", "uid": f"{history.run_id}/train/loss/trend", "name": theme.plain_text(name),
         "x": ends, "y": np.where(height > 0, height, np.nan) if view.log_y else height,
-        "hovertemplate": f"last {line.rows:,} visible rows, 95 % interval<extra>{theme.plain_text(name)}</extra>",
+        "hovertemplate": f"{slope}: last {line.rows:,} visible rows, 95 %<extra>{theme.plain_text(name)}</extra>",
         "line": {"color": theme.palette(view).text, "width": 2, "dash": "longdash"}, "xaxis": "x", "yaxis": "y",
     })  # fmt: skip
-    drawing.note(f"trend: last third of the visible rows ({line.rows:,}), 95 % interval")
+    drawing.note(f"{name}: {slope}, 95 % interval, last third of the visible rows ({line.rows:,})")
 
 
 def _events(history: RunHistory, view: View, label: str) -> list[Trace]:
@@ -95,11 +96,12 @@ def _events(history: RunHistory, view: View, label: str) -> list[Trace]:
         if at.size == 0 or y.size == 0:
             continue
         height = y[np.clip(np.searchsorted(x, at, "right") - 1, 0, y.size - 1)]
-        thin = symbol.startswith("line")
+        thin, many = symbol.startswith("line"), at.size > MANY_EVENTS
         traces.append({
             "type": "scatter", "mode": "markers", "uid": f"{history.run_id}/{metric}",
             "name": theme.plain_text(f"{label}{word}"), "x": at, "y": height,
-            "marker": {"symbol": symbol, "size": 13 if thin else 8, "color": theme.palette(view).muted,
+            "opacity": 0.5 if many else 1.0,
+            "marker": {"symbol": symbol, "size": (13 if thin else 8) - 3 * many, "color": theme.palette(view).muted,
                        "line": {"width": 2 if thin else 0, "color": theme.palette(view).muted}},
             "hovertemplate": f"%{{y:.5g}}<extra>{word}</extra>", "xaxis": "x", "yaxis": "y",
         })  # fmt: skip

@@ -12,6 +12,8 @@ from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 from moe_hub.runs.metrics import find_metric
 
+SYSTEM_WORDS = {"tokens/s": "speed", "s": "seconds a step", "%": "use", "MB": "memory"}
+
 
 @figure("Core", "Learning Rate Schedule", ("optim/lr/*",))
 def learning_rate_schedule(histories: Sequence[RunHistory], view: View) -> Drawing:
@@ -73,7 +75,7 @@ def throughput_and_system(histories: Sequence[RunHistory], view: View) -> Drawin
     """
     drawing = Drawing()
     panels = _system_panels(histories)
-    drawing.panels = list(panels)
+    drawing.panels = [_panel_title(unit, names) for unit, names in panels.items()]
     single = len(histories) == 1
     curves: list[Curve | None] = []
     for panel, names in enumerate(panels.values()):
@@ -86,6 +88,13 @@ def throughput_and_system(histories: Sequence[RunHistory], view: View) -> Drawin
                 curves.append(metric_curve(history, name, view, label, colour, panel=panel, smoothed=True, dash=style))
     add_curves(drawing, present(curves), view)
     return drawing
+
+
+def _panel_title(unit: str, names: list[str]) -> str:
+    """What stands in a panel, with its unit: speed, processor and GPU in %, memory in MB."""
+    if names == [unit]:
+        return unit
+    return f"{SYSTEM_WORDS.get(unit, names[0].split('/', 1)[1].replace('_', ' '))}, {unit}"
 
 
 def _system_panels(histories: Sequence[RunHistory]) -> dict[str, list[str]]:

@@ -51,13 +51,21 @@ def known_panels(drawing: Drawing, histories: Sequence[RunHistory], titles: Mapp
 
 
 def row_at_end(history: RunHistory, metric: str, view: View, drawing: Drawing) -> npt.NDArray[Any]:
-    """The newest values of an array metric, or those at the right end of the visible range; says of which step."""
+    """The newest finite values of an array metric, or those at the right end of the visible range; says of which step,
+    and where a newer row is not finite."""
     steps, values = history.arrays(metric)
     index = len(steps) - 1
     if view.x_range is not None:
         x = history.x_values(metric, view.x)
         index = max(0, int(np.searchsorted(x, view.x_range[1], "right")) - 1)
-    drawing.note(f"step {int(steps[index]):,}")
+    newest = index
+    while index > 0 and not np.isfinite(values[index]).any():
+        index -= 1
+    if not np.isfinite(values[index]).any():
+        index = newest
+        drawing.note(f"step {int(steps[index]):,} and all before it: not finite")
+    else:
+        drawing.note(f"step {int(steps[index]):,}" + ("" if index == newest else ", the newest that is finite"))
     return np.asarray(values[index], dtype=np.float64)
 
 

@@ -63,6 +63,7 @@ _TABLE = (
 )
 
 LEAST_HEIGHT_PX = 360
+PANEL_PX, BESIDE_PANELS_PX = 110, 140  # of a panel; of title, notes, x axis and legend together
 TITLE_PX, NOTE_PX, PANEL_TITLE_PX = 34, 15, 22
 
 FIGURES: dict[str, FigureSpec] = {spec.key: spec for spec in _TABLE}
@@ -98,9 +99,12 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
         if not history.complete:
             drawing.note(f"reading about {history.total_rows:,} rows; samples until then")
     if not drawing.traces:
-        drawing.note("no rows yet")
+        drawing.note("nothing to draw" if any(len(history.snapshot.steps) for history in histories) else "no rows yet")
     layout = theme.base_layout(view)
-    if drawing.panels:
+    if not drawing.traces:
+        layout |= {"xaxis": {"visible": False}, "yaxis": {"visible": False}}
+        drawing.panels, drawing.layout = [], {}
+    elif drawing.panels:
         layout |= _panel_axes(drawing, view)
     elif drawing.x_axis:
         layout["xaxis"] = _axis(view, drawing.x_axis)
@@ -109,10 +113,10 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
     layout.setdefault("hovermode", "x unified" if 1 < len(drawing.traces) <= 10 else "closest")
     layout["uirevision"] = key
     _keep_zoom(layout, view)
+    height = max(LEAST_HEIGHT_PX, drawing.height_px, BESIDE_PANELS_PX + PANEL_PX * len(drawing.panels))
     layout["meta"] = {
-        "key": key, "question": spec.question, "notes": list(drawing.notes),
-        "height_px": max(LEAST_HEIGHT_PX, drawing.height_px), "layers": drawing.layers,
-        "run_axis": drawing.run_axis, "run": drawing.run,
+        "key": key, "question": spec.question, "notes": list(drawing.notes), "height_px": height,
+        "layers": drawing.layers, "run_axis": drawing.run_axis, "run": drawing.run,
     }  # fmt: skip
     return {"data": [{**trace, "uid": _class_name(trace["uid"])} for trace in drawing.traces], "layout": layout}
 

@@ -146,7 +146,14 @@ def rotation_3d(histories: Sequence[RunHistory], view: View) -> Drawing:
         drawing.traces += _trajectory(history, expert, steps[kept], path[kept, expert], view)
     names = ("x₁", "x₂", "x₃")
     axes = {axis: _axis_3d(name, view) for axis, name in zip(("xaxis", "yaxis", "zaxis"), names, strict=True)}
-    drawing.layout = {"scene": {**axes, "aspectmode": "cube", "uirevision": "rotation-3d"}}
+    drawing.layout = {
+        "scene": {
+            **axes,
+            "aspectmode": "manual",
+            "aspectratio": dict.fromkeys("xyz", 0.85),
+            "uirevision": "rotation-3d",
+        }
+    }
     drawing.note("first three coordinates of R p, layer 0")
     return drawing
 

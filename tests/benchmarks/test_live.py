@@ -115,6 +115,8 @@ def test_a_row_is_timed_until_it_is_drawn(found: Findings, run: RunDirectory, tm
         page = live_browser.open_on(tabs, site, run, live_reading.LOSS, 299)
         live_browser.measure_latency(found, page, run, 299, 1, "tiny")
         assert site.memory_mb()[0] > 30
+        live_browser.measure_writers(found, site, tabs, run.path.parent, 1.0)
     assert site.process.poll() is not None
-    (goal,) = found.result.goals
+    goal, *writers = found.result.goals
+    assert [each.measured for each in writers] == [1, 1]
     assert 0 < goal.measured < 60

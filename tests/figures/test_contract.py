@@ -101,11 +101,25 @@ def check_figure(figure: dict[str, Any]) -> None:
     assert "Infinity" not in json.dumps(figure["layout"])
     if not figure["data"]:
         assert layout["meta"]["notes"], "an empty figure must say why"
+        assert layout["xaxis"]["visible"] is layout["yaxis"]["visible"] is False, "axes of nothing"
 
 
 @pytest.fixture(scope="module")
 def two(make_history: Make) -> list[RunHistory]:
     return [make_history(40, 0), make_history(40, 1)]
+
+
+@pytest.mark.parametrize(
+    "key", ["expert-similarity", "expert-connection-heatmap", "lambda-rotation-patterns", "hypergraph"]
+)
+def test_a_figure_of_one_step_shows_the_newest_that_is_finite(key: str) -> None:
+    table = rows(10)
+    table[9] = {
+        name: value if name in ("step", "time", "tokens") else spoiled(value) for name, value in table[9].items()
+    }
+    figure = registry.compose(key, [RunHistory("run", CONFIG, None, table)], View())
+    assert figure["data"]
+    assert "step 40, the newest that is finite" in figure["layout"]["meta"]["notes"]
 
 
 @pytest.mark.parametrize("key", KEYS)

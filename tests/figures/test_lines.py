@@ -41,15 +41,24 @@ def test_values_that_are_not_finite_are_gaps_with_marks() -> None:
     figure = draw(losses([3.0, "NaN", 2.0, "Infinity", 1.0]))
     np.testing.assert_array_equal(trace(figure, "train")["y"], [3, np.nan, 2, np.nan, 1])
     assert trace(figure, "train")["connectgaps"] is False
-    marks = trace(figure, "train: 2 not finite")
+    marks = trace(figure, "not finite (2)")
     assert marks["x"].tolist() == [1, 3]
     assert marks["y"].tolist() == [3, 2], "at the height of the last finite value"
     assert marks["text"] == ["NaN", "Infinity"]
 
 
 def test_a_run_that_is_not_finite_throughout_still_shows_marks() -> None:
-    marks = trace(draw(losses(["NaN"] * 3)), "train: 3")
+    marks = trace(draw(losses(["NaN"] * 3)), "not finite (3)")
     assert np.isfinite(marks["y"]).all()
+
+
+def test_the_crosses_of_all_curves_have_one_entry_in_the_legend() -> None:
+    rows = [{"step": step, "train/loss": 2.0, "val/loss": 3.0} for step in range(8)]
+    rows[3] |= {"train/loss": "NaN", "val/loss": "NaN"}
+    figure = draw(RunHistory("run", {}, None, rows))
+    crosses = [trace for trace in figure["data"] if trace["uid"].endswith("not-finite")]
+    assert len(crosses) == 2
+    assert [trace["name"] for trace in crosses if trace["showlegend"]] == ["not finite (2)"]
 
 
 def test_a_log_axis_counts_what_it_cannot_draw() -> None:
@@ -112,9 +121,9 @@ def test_checkpoints_pauses_and_resumes_are_marked_on_the_curve() -> None:
 def test_the_trend_is_that_of_the_last_third() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([np.full(200, 5.0), 5 - 0.01 * np.arange(100) + rng.normal(0, 1e-3, 100)])
-    name = trace(draw(losses(values.tolist())), "trend")["name"]
-    assert name.startswith("trend -10")
-    assert name.endswith("nat per 1,000 steps")
+    figure = draw(losses(values.tolist()))
+    assert trace(figure, "trend")["hovertemplate"].startswith("-10")
+    assert "trend: -10" in notes(figure)
 
 
 def test_a_heatmap_shows_means_of_many_rows_and_gaps_where_nothing_is_finite() -> None:
