@@ -15,6 +15,7 @@ from conftest import FAKE_TRAINER, write_run
 
 from moe_hub import launch
 from moe_hub.config import load_config
+from moe_hub.runs.queue import RunQueue
 from moe_hub.runs.store import RunDirectory, RunStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -164,6 +165,27 @@ def test_back_and_forward_walk_through_run_figure_axis_and_tab(site: Site, visit
     for expected in walked[-2::-1]:
         page.go_forward()
         until(lambda expected=expected: state() == expected)
+
+
+def test_the_queue_is_reordered_and_emptied_on_the_page(site: Site, visit: Visit) -> None:
+    store, queue = RunStore(site.runs_dir), RunQueue(site.runs_dir)
+    ids = []
+    for name in ("one", "two", "three"):
+        config = load_config(preset="basic_comparison", overrides=[f"name={name}"])
+        ids.append(store.create(config, state="queued").run_id)
+        queue.add(ids[-1])
+    page = visit().page
+    entries = page.locator("#run-queue li .run-name")
+    until(lambda: entries.all_inner_texts() == ["one", "two", "three"])
+    page.get_by_role("button", name="Move up three").click()
+    until(lambda: entries.all_inner_texts() == ["one", "three", "two"])
+    page.get_by_role("button", name="Move down one").click()
+    until(lambda: entries.all_inner_texts() == ["three", "one", "two"])
+    page.get_by_role("button", name="Remove from the queue one").click()
+    until(lambda: entries.all_inner_texts() == ["three", "two"])
+    assert queue.waiting() == (ids[2], ids[1])
+    page.reload()
+    until(lambda: entries.all_inner_texts() == ["three", "two"])
 
 
 @pytest.mark.training
