@@ -256,18 +256,18 @@ def test_only_whole_checkpoints_are_listed_in_order_of_their_steps(store: RunSto
     assert [path.name for path in run.checkpoints()] == ["step_00000050", "step_00000200"]
 
 
-def test_a_thousand_runs_are_listed_quickly(store: RunStore) -> None:
+def test_many_runs_are_listed_quickly(store: RunStore) -> None:
     run = made(store, "first")
     files = {name: (run.path / name).read_bytes() for name in (CONFIG_FILE, "status.json")}
-    for index in range(999):
+    for index in range(249):
         folder = store.runs_dir / f"20260101-000000-copy-{index:04d}"
         folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
     first, again = _cpu_seconds(store), _cpu_seconds(store)
-    assert len(store.list()) == 1000
-    assert first < 4
-    assert again < 0.5
+    assert len(store.list()) == 250
+    assert first < 1.0  # CPU seconds; the configs are read once
+    assert again < 0.15
 
 
 def _cpu_seconds(store: RunStore) -> float:
