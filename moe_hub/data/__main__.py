@@ -77,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except MemoryError:
         print(
-            "error: not enough memory; an epoch takes about 80 bytes for each row of model.max_seq_len tokens: "
-            "raise model.max_seq_len, set data.num_train_samples, or close other programs",
+            "error: not enough memory; the plan of an epoch takes about 45 bytes for each document or piece of text: "
+            "set data.num_train_samples lower, or close other programs",
             file=sys.stderr,
         )
         return 2
