@@ -16,7 +16,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 @dataclass(frozen=True)
 class Palette:
     """Colours of one theme; `lines` begin as those of Okabe and Ito (2008); chosen so that each two
-    differ for people with full, protan and deutan sight, and each stands out from this background."""
+    differ for people with full, protan, deutan and tritan sight, and each stands out from this background."""
 
     paper: str
     text: str
