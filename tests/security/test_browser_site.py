@@ -89,7 +89,7 @@ def test_a_person_signs_in_trains_and_signs_out(
     _train(page, RunStore(folder / "runs"))
     page.click("#sign-out")
     until(lambda: page.url == f"{address}/account")
-    page.click("button")
+    page.click("button:has-text('Sign out')")
     until(lambda: "You are signed out" in page.inner_text("main"))
     assert watched.wrong == []
     page.goto(f"{address}/moe/")

@@ -189,15 +189,16 @@ def test_the_page_lives_behind_it(proxied: Proxied, chrome: Any, request: pytest
     page.fill("#token", TOKEN)
     watched = Watched(page, f"http://127.0.0.1:{proxied.port}/")
     page.click("button")
+    page.wait_for_selector("#run-status .run-title")
     until(lambda: drawn_points(page) >= 40)
     _more_rows(proxied)
     until(lambda: drawn_points(page) >= 60)  # the page polls through the proxy and draws what is new
     page.click("#sign-out")
-    page.click("button")
+    page.click("button:has-text('Sign out')")
     until(lambda: page.url.endswith("/moe/sign-in"))
     assert watched.wrong == []
     page.goto(proxied.address)
-    assert page.is_visible("#token")
+    page.wait_for_selector("#token")
 
 
 def _more_rows(proxied: Proxied) -> None:

@@ -85,13 +85,14 @@ def test_a_token_opens_the_page_until_sign_out(open_site: str, chrome: Any, requ
     watched = Watched(page, open_site)
     page.fill("#token", "the-right-token")
     page.keyboard.press("Enter")
+    page.wait_for_selector("#run-status .run-title")
     until(lambda: drawn_points(page) >= 40)
     (cookie,) = context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
     assert page.evaluate("() => document.cookie") == ""
     assert "the-right-token" not in page.content() + cookie["value"]
     page.click("#sign-out")
-    page.click("button")
+    page.click("button:has-text('Sign out')")
     until(lambda: page.is_visible("#token"))
     assert context.cookies() == []
     assert watched.wrong == []
@@ -106,8 +107,8 @@ def test_too_many_guesses_are_refused_for_a_while(open_site: str, chrome: Any, r
     page.goto(f"{open_site}sign-in")
     for number in range(11):
         page.fill("#token", f"guess {number}")
-        page.click("button")
-        page.wait_for_selector("#token")
+        with page.expect_navigation():
+            page.click("button")
     until(lambda: "Too many wrong tokens" in page.inner_text("[role=alert]"))
     page.fill("#token", "the-right-token")
     page.click("button")
