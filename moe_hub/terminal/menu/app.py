@@ -62,7 +62,7 @@ class MenuApp(App[None]):
     def __init__(self, bench: Bench, *, light: bool = False, first: str = "new") -> None:
         super().__init__()
         self.bench = bench
-        self._first = first
+        self.shown = first  # the key of the screen that is seen
         self._tabs = {key: screen(bench) for key, _, screen in SCREENS}
         for theme in themes():
             self.register_theme(theme)
@@ -70,7 +70,7 @@ class MenuApp(App[None]):
         self._guard_pid = os.getppid()
 
     def compose(self) -> ComposeResult:
-        with TabbedContent(initial=self._first):
+        with TabbedContent(initial=self.shown):
             for number, (key, title, _) in enumerate(SCREENS, 1):
                 yield TabPane(f"F{number} {title}", id=key)
         yield Footer()
@@ -82,17 +82,13 @@ class MenuApp(App[None]):
         screen = self._tabs[str(event.pane.id)]
         if not screen.is_attached:  # made when it is first looked at: the menu is there sooner
             await event.pane.mount(screen)
-        if event.pane.id == self.shown:  # a person may be two screens further already
+        if event.tabbed_content.active == event.pane.id:  # a person may be two screens further already
+            self.shown = str(event.pane.id)
             screen.opened()
 
     def tab(self, key: str) -> MenuTab:
         """One of the screens."""
         return self._tabs[key]
-
-    @property
-    def shown(self) -> str:
-        """The key of the screen that is seen."""
-        return self.query_one(TabbedContent).active
 
     def action_show(self, key: str) -> None:
         """Opens a screen."""
