@@ -16,6 +16,7 @@ import orjson
 
 from moe_hub.config import flatten
 from moe_hub.errors import RunError
+from moe_hub.runs.files import read_regular
 from moe_hub.runs.store import CONFIG_FILE, RunDirectory, RunStore
 
 STATE = "trainer_state.json"
@@ -204,10 +205,11 @@ def _state(folder: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=2048)
 def _read_state(path: Path, modified_ns: int) -> dict[str, Any]:
+    content = read_regular(path)
     try:
-        values = orjson.loads(path.read_bytes())
+        values = orjson.loads(content)
     except ValueError:
-        values = json.loads(path.read_bytes())
+        values = json.loads(content)
     return values if isinstance(values, dict) else {}
 
 
@@ -215,6 +217,8 @@ def _weights(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    if (folder / WEIGHTS).is_symlink():
+        raise RunError(f"checkpoint {folder.name}: {WEIGHTS} is a link, which may lead out of the run")
     try:
         return dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, SafetensorError) as error:

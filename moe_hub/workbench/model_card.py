@@ -11,6 +11,7 @@ import orjson
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config import Config, to_yaml
+from moe_hub.runs.files import read_regular
 from moe_hub.runs.store import RunDirectory
 
 NAME = "README.md"
@@ -112,7 +113,7 @@ def _name(path: str | None) -> str | None:
 
 def _state(folder: Path) -> dict[str, Any]:
     try:
-        values = orjson.loads((folder / _STATE).read_bytes())
+        values = orjson.loads(read_regular(folder / _STATE))
     except (OSError, ValueError):
         values = {}
     values = values if isinstance(values, dict) else {}

@@ -87,7 +87,9 @@ def fill_outside(outside: Path) -> None:
     (run / "metrics.jsonl").write_text('{"step": 1, "time": 1.0, "tokens": 1, "train/loss": 777.25}\n')
     (run / "log.txt").write_text(MARK)
     (run / "notes.json").write_text(f'{{"label": "{MARK}"}}')
-    (add_checkpoint(run) / "config.json").write_text(f'{{"secret": "{MARK}"}}')
+    checkpoint = add_checkpoint(run)
+    (checkpoint / "config.json").write_text(f'{{"secret": "{MARK}"}}')
+    (checkpoint / "trainer_state.json").write_text('{"step": 40, "metrics": {"val/loss": 777.25}}')
 
 
 @pytest.fixture

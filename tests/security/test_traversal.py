@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -226,9 +227,14 @@ def test_links_in_a_checkpoint_lead_nowhere(place: Any) -> None:
     (folder / "extra.json").symlink_to(secret / "config.json")
     _replace(folder / "config.json", secret / "config.json")
     _ask_for_everything(place, [place.run_id], [40])
+    shutil.copytree(folder, folder.with_name("step_00000060"), symlinks=True)
     for name in ("trainer_state.json", "model.safetensors"):
-        _replace(folder / name, place.outside / "secret.txt")
-        _ask_for_everything(place, [place.run_id], [40])
+        _replace(folder / name, secret / name)
+        _ask_for_everything(place, [place.run_id], [40, 60])
+    keys = f"{place.run_id}@40,{place.run_id}@60"
+    answer = place.client.get("/api/checkpoints/compare", query_string={"keys": keys})
+    assert answer.status_code == 400
+    assert "is a link" in answer.get_json()["error"]
     (place.run / "checkpoints").rename(place.root / "inside" / "moved")
     (place.run / "checkpoints").symlink_to(place.outside / "secret-run" / "checkpoints")
     _ask_for_everything(place, [place.run_id], [40])
