@@ -1,6 +1,6 @@
 """The processes of a training: who this one is, and what they tell each other besides gradients.
 
-Small talk (requests, counts, what a checkpoint is called) goes over gloo on the CPU, tensors of a GPU over NCCL.
+Small talk (requests, counts) goes where the tensors do: over NCCL with GPUs, else over gloo, and objects over gloo.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Ranks:
         """Sums over the processes, the same on each."""
         if not self.several:
             return list(values)
-        total = torch.tensor(values, dtype=torch.float64)
+        device = "cuda" if torch.cuda.is_initialized() else "cpu"  # type: ignore[no-untyped-call]
+        total = torch.tensor(values, dtype=torch.float64, device=device)
         dist.all_reduce(total)
         return total.tolist()
 

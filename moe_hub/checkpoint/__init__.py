@@ -171,6 +171,35 @@ def _require_fit(folder: Path, model: nn.Module, found: set[str]) -> None:
         )
 
 
+def convert(folder: Path) -> bool:
+    """Brings a checkpoint in shards into the layout of one process, in one step; False where it is in that already.
+
+    Raises `RunError` where it cannot be read or there is no room beside it.
+    """
+    shards = folder / SHARDS
+    if not shards.is_dir():
+        read_state(folder)
+        return False
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        tensors = {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in shapes(shards).items()}
+        load_shards(shards, tensors)
+        moments = {name: _as_saved(name, value) for name, value in tensors.items() if "/" in name}
+        shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns(SHARDS))
+        save_file({**moments, **load_file(folder / OPTIMIZER)}, temporary / OPTIMIZER)
+        _commit(temporary, folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(f"checkpoint {folder} cannot be converted: {error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def _as_saved(name: str, value: Tensor) -> Tensor:
+    """Adam's count of its steps is a scalar, which shards hold as one element."""
+    return value.view(()) if name.endswith("/step") else value
+
+
 def require_room(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE) -> None:
     """Raises `OSError` (ENOSPC) where the disk has no room for another checkpoint; on all processes alike."""
     tensors = [*model.state_dict().values(), *_moments(model, optimizer).values()]

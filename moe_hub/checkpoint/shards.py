@@ -6,6 +6,7 @@ belongs. Any number of processes reads them back, one included. No pickle.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -56,11 +57,13 @@ def save_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def load_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Fills the tensors in place, each process its own parts; a collective."""
-    load(
-        {name: _at_least_1d(value) for name, value in tensors.items()},
-        storage_reader=HuggingFaceStorageReader(str(folder)),
-        no_dist=not dist.is_initialized(),
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+        load(
+            {name: _at_least_1d(value) for name, value in tensors.items()},
+            storage_reader=HuggingFaceStorageReader(str(folder)),
+            no_dist=not dist.is_initialized(),
+        )
 
 
 def shapes(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:

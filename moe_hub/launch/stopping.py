@@ -148,11 +148,15 @@ def _settle(run_dir: Path, status: Status) -> None:
 
 
 def _left_behind(run_dir: Path, status: Status) -> list[psutil.Process]:
-    """Living processes of the session that the trainer led, known as its own by their environment."""
+    """Living processes of the session that the trainer led, known as its own by their environment.
+
+    The processes of a distributed training have a session each; theirs are those of the run that began before its end.
+    """
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) == status.pid and process.environ().get(RUN_DIR_VARIABLE) == str(
+            together = status.world_size > 1 and process.create_time() < status.heartbeat
+            if (together or os.getsid(process.pid) == status.pid) and process.environ().get(RUN_DIR_VARIABLE) == str(
                 run_dir.resolve()
             ):
                 found.append(process)

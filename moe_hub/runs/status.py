@@ -31,7 +31,8 @@ START_PATIENCE_S = 8.0  # between the making of a run and the first identity of 
 REMOTE_PATIENCE_S = 60.0  # a process on another host can only be judged by its heartbeat
 CREATE_TIME_TOLERANCE_S = 1.0  # where only the wall clock's create time is known
 FAILURE_KINDS = (
-    "out_of_memory", "non_finite", "data", "config", "disk_full", "folder_lost", "run", "killed", "error",
+    "out_of_memory", "non_finite", "data", "config", "disk_full", "folder_lost", "run", "killed", "lost_process",
+    "error",
 )  # fmt: skip
 _LARGEST_STATUS = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

@@ -78,6 +78,9 @@ def explain(error: BaseException) -> Failure:
         return Failure("out_of_memory", f"out of memory: {text[:300] or type(error).__name__}", _LESS)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return Failure("disk_full", f"the disk is full: {text[:300]}", "Free some space, then resume the run")
+    if is_lost_process(error):
+        cause = "another process of this training is gone: killed, out of memory, or its machine was lost"
+        return Failure("lost_process", cause, "What it said last stands in the log; resume from the last checkpoint")
     return Failure("error", f"{type(error).__name__}: {text[:400]}", "The end of the log says where; then resume")
 
 
@@ -88,6 +91,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether the processes of a training could not talk to each other any more."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    return isinstance(error, RuntimeError) and ("/gloo/" in str(error) or "Connection closed by peer" in str(error))
 
 
 def not_finite(model: nn.Module) -> list[dict[str, Any]]:

@@ -111,8 +111,14 @@ def is_hidden(path: str, hidden: frozenset[str]) -> bool:
 
 
 def command(changed: Mapping[str, Any], preset: str | None, preset_file: Path | None, runs_dir: Path) -> str:
-    """The shell command that trains this config: a preset or a file, and one --set for each value that differs."""
+    """The shell command that trains this config: a preset or a file, and one --set for each value that differs.
+
+    For several processes it is torchrun's.
+    """
+    processes = int(changed.get("train.parallel.processes", 1))
     words = ["python", "-m", "moe_hub.train"]
+    if processes > 1:
+        words = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", "moe_hub.train"]
     if preset in preset_names():
         words += ["--preset", str(preset)]
     elif preset_file is not None:

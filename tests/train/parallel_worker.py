@@ -1,11 +1,15 @@
 """What each process of the tests of several processes runs: alone, or under torchrun.
 
-python parallel_worker.py curves OUT STRATEGY ARCHITECTURE ...    exact losses of 20 steps of each architecture
-python parallel_worker.py logits OUT CHECKPOINT RUN               logits of a checkpoint, loaded by these processes
+python parallel_worker.py MODE OUT FOLDER
+
+save      trains a few steps in shards and saves
+compare   losses of 20 steps of every architecture, replicated and in shards; logits of the checkpoint that `save` made;
+          saves it again; whether training goes on from a checkpoint bit for bit
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -13,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
-from moe_hub.checkpoint import TrainerState, restore
+from moe_hub.checkpoint import TrainerState, restore, save_checkpoint
 from moe_hub.config import Config, load_config
 from moe_hub.ranks import Ranks
 from moe_hub.train.controller import Controller
@@ -31,7 +36,7 @@ SMALL = (
     "model.dropout=0.0", "model.geometric.rotation_dims=4", f"train.max_steps={STEPS}", "train.batch_size=5",
     "train.grad_accumulation=2", "train.warmup_steps=2", "train.log_every=5", "train.eval_every=1000",
     "train.checkpoint_every=1000", "train.precision=fp32", "train.device=cpu", "train.threads=1",
-    "data.num_train_samples=200", "data.num_eval_samples=12", "data.max_term_size=9",
+    "data.num_train_samples=100", "data.num_eval_samples=12", "data.max_term_size=9",
 )  # fmt: skip
 # Whatever in a loss or a state machine depends on the whole batch is at work from the first step on.
 WOKEN = (
@@ -96,15 +101,86 @@ def keep_measures(trainer: Trainer, seen: dict[str, Any]) -> None:
     trainer._log = log  # type: ignore[method-assign]
 
 
-def curves(ranks: Ranks, strategy: str, *architectures: str) -> Any:
-    return {name: curve(config_of(name, strategy), ranks) for name in architectures or ARMS}
+def save(ranks: Ranks, folder: Path) -> Any:
+    trainer = trainer_of(checkpointed("fsdp"), ranks)
+    for _ in range(6):
+        trainer._step()
+    return {"logits": logits_of(trainer), "folder": str(saved(trainer, folder / f"of{ranks.world}"))}
 
 
-def main(mode: str, out: str, *arguments: str) -> None:
-    works: dict[str, Callable[..., Any]] = {"curves": curves}
+def compare(ranks: Ranks, folder: Path) -> Any:
+    strategies = ("ddp", "fsdp") if ranks.several else ("ddp",)
+    found: dict[str, Any] = {
+        strategy: {name: curve(config_of(name, strategy), ranks) for name in ARMS} for strategy in strategies
+    }
+    if not ranks.several:
+        return found
+    (written,) = (folder / "of4").glob("step_*")
+    reloaded = trainer_of(checkpointed("fsdp"), ranks, written)
+    found["logits"] = logits_of(reloaded)
+    found["folder"] = str(saved(reloaded, folder / "of2"))
+    found["resumed"] = {strategy: goes_on(ranks, strategy, folder / strategy) for strategy in strategies}
+    for name in strategies:  # each strategy goes on from what the other wrote
+        (written,) = (folder / name).glob("step_*")
+        found[f"{name} elsewhere"] = [
+            logits_of(trainer_of(checkpointed(strategy), ranks, written)) for strategy in strategies
+        ]
+    return found
+
+
+def checkpointed(strategy: str) -> Config:
+    """Three experts on four processes, ghosts awake, matrices of Muon, and dropout."""
+    return config_of("ghost", strategy, "train.optimizer=muon", "model.dropout=0.1")
+
+
+def logits_of(trainer: Trainer) -> list[float]:
+    trainer.model.eval()
+    with torch.no_grad():
+        logits = trainer.model(input_ids=torch.arange(12).view(2, 6)).logits
+    trainer.spread.rest()
+    return logits.flatten().tolist()  # type: ignore[no-any-return]
+
+
+def saved(trainer: Trainer, root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    return save_checkpoint(
+        root, trainer.model, trainer.optimizer, trainer.data.tokenizer, trainer.config, trainer.state, trainer.ranks
+    )
+
+
+def goes_on(ranks: Ranks, strategy: str, root: Path) -> bool:
+    """Whether all processes hold the same bits after six steps, and after three, a checkpoint and three more."""
+    torch.manual_seed(ranks.rank)
+    one = trainer_of(checkpointed(strategy), ranks)
+    for _ in range(3):
+        one._step()
+    folder = saved(one, root)
+    for _ in range(3):
+        one._step()
+    torch.manual_seed(99)
+    other = trainer_of(checkpointed(strategy), ranks, folder)
+    for _ in range(3):
+        other._step()
+    return all(ranks.gather(held(one) == held(other)))
+
+
+def held(trainer: Trainer) -> str:
+    """Digest of the weights and moments that this process holds."""
+    digest = hashlib.sha256()
+    for parameter in trainer.model.parameters():
+        moments = sorted(trainer.optimizer.state.get(parameter, {}).items())
+        for tensor in (parameter.detach(), *(value for _, value in moments)):
+            own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            digest.update(own.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def main(mode: str, out: str, folder: str) -> None:
+    works: dict[str, Callable[[Ranks, Path], Any]] = {"save": save, "compare": compare}
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     with joined() as ranks:
-        found = works[mode](ranks, *arguments)
+        found = works[mode](ranks, Path(folder))
         if ranks.main:
             Path(out).write_text(json.dumps(found))
 

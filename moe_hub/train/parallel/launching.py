@@ -20,7 +20,7 @@ import psutil
 
 from moe_hub.errors import RunError
 from moe_hub.runs import control
-from moe_hub.runs.status import LIVE_STATES, write_status
+from moe_hub.runs.status import LIVE_STATES, Status, process_identity, write_status
 from moe_hub.runs.store import RunDirectory
 
 LOCK_PATIENCE_S = 40.0  # torchrun gives the others 30 s to end
@@ -43,6 +43,7 @@ def supervise(run: RunDirectory, processes: int, arguments: Sequence[str]) -> in
 
     Ctrl-C, SIGTERM and SIGHUP ask the run to save and stop; a second Ctrl-C ends all processes.
     """
+    _begin(run)
     threads = max(1, (os.cpu_count() or 1) // processes)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     # In a group of its own, so that a Ctrl-C in the terminal reaches this process alone: torchrun would kill its
@@ -51,6 +52,14 @@ def supervise(run: RunDirectory, processes: int, arguments: Sequence[str]) -> in
     with _stopping(run, torch_run):
         torch_run.wait()
     return 0 if _settled(run) in ("finished", "stopped") else 1
+
+
+def _begin(run: RunDirectory) -> None:
+    """Puts this process into the status until rank 0 has its own there: loading torch takes a while."""
+    with contextlib.suppress(RunError, OSError), run.lock(LOCK_PATIENCE_S):
+        status = run.status() or Status(state="starting")
+        starting = replace(status, state="starting", reason="", exit_reason="", failure={}, heartbeat=time.time())
+        write_status(run.path, replace(starting, **process_identity()))
 
 
 @contextlib.contextmanager
@@ -90,11 +99,13 @@ def _settled(run: RunDirectory) -> str:
             return status.state if status is not None else "failed"
         if _ended_by_force(run):
             return "interrupted"  # written by whoever sent the signals
-        reason = "the process of rank 0 was lost: killed, or out of memory; resume goes on from the last checkpoint"
+        cause = "the process of rank 0 is gone: killed, or out of memory"
         if status.state == "starting":
-            lines = run.log_tail().strip().splitlines()
-            reason = "the processes ended while they started" + (f"; the log ends: {lines[-1][:300]}" if lines else "")
-        write_status(run.path, replace(status, state="failed", reason="", exit_reason=reason, heartbeat=time.time()))
+            cause = "the processes ended while they started"
+        advice = "The end of the log may say why; resume goes on from the last checkpoint"
+        failure = {"kind": "lost_process", "cause": cause, "advice": advice, "log": run.log_tail()}
+        ended = replace(status, state="failed", reason="", exit_reason=f"{cause}. {advice}", failure=failure)
+        write_status(run.path, replace(ended, heartbeat=time.time()))
     return "failed"
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 
 from moe_hub.config import Config
@@ -61,6 +61,7 @@ class Sharded(Spread):
     @contextlib.contextmanager
     def synchronized(self, last: bool) -> Iterator[None]:
         self.model.set_requires_gradient_sync(last)
+        self.model.set_reshard_after_backward(last)  # the next batch of the step uses the same parameters
         yield
 
     def rest(self) -> None:
@@ -77,15 +78,35 @@ def spread(model: LanguageModel, config: Config, ranks: Ranks) -> Spread:
         mesh = init_device_mesh(model.device.type, (ranks.world,))
         # No one writes into what a layer or the model returns, and the numbers say that the hooks are there.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-        for layer in model.stack:
-            fully_shard(layer, mesh=mesh, reshard_after_forward=False)
-        fully_shard(cast(nn.Module, model), mesh=mesh, reshard_after_forward=False)
+        split = _split(ranks.world, by_expert=config.train.optimizer == "muon")
+        for module in (*map(_module, model.stack), _module(model)):
+            fully_shard(module, mesh=mesh, reshard_after_forward=False, shard_placement_fn=split)
         return Sharded(model, float(ranks.world))
     asleep = any(layer.ghosts is not None for layer in model.stack)  # dormant ghosts have no gradient
     replicated = DistributedDataParallel(
         model, forward_sync_buffers=False, find_unused_parameters=asleep, gradient_as_bucket_view=True
     )
     return Replicated(replicated, float(ranks.world))
+
+
+def _split(world: int, *, by_expert: bool) -> Callable[[nn.Parameter], Shard]:
+    """The axis along which each parameter is split: the first that divides evenly, so that nothing is padded.
+
+    Few experts on many processes would leave most of these without any. `by_expert` keeps the matrices of the experts
+    whole, which Muon needs; then processes beyond the number of experts hold none of them.
+    """
+
+    def axis(parameter: nn.Parameter) -> Shard:
+        if by_expert and parameter.ndim == 3:
+            return Shard(0)
+        even = [number for number, size in enumerate(parameter.shape) if size % world == 0]
+        return Shard(even[0] if even else 0)
+
+    return axis
+
+
+def _module(module: Any) -> nn.Module:
+    return cast(nn.Module, module)
 
 
 def whole(value: Tensor) -> Tensor:
