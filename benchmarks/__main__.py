@@ -23,23 +23,28 @@ QUICK = {
     "topk": "topk against transformers' Mixtral with each experts_implementation",
     "generation": "generation with and without the key-value cache",
     "pipeline": "data loading and the run writer, in units of a step",
+    "processes": "training by one process against two, with DDP and with FSDP2",
     "data": "second load of a prepared 100 MB text against the first",
     "upload": "a 1 GB upload by a browser: time, memory of the server, killed midway; preparing the file",
     "live": "live figures at scale: reader, routes, server and a real browser",
 }
+ON_GPU = {"gpu": "steps on a GPU: MFU, against Mixtral and a dense model of the same active size"}
 FULL = {"shakespeare": "dense and 4-expert arms against a nanoGPT equivalent: loss and CPU time, 2000 iterations"}
+
+
+EVERY = {**QUICK, **ON_GPU, **FULL}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    listing = "\n".join(f"  {name:<12} {text}" for name, text in {**QUICK, **FULL}.items())
+    listing = "\n".join(f"  {name:<12} {text}" for name, text in EVERY.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         epilog=f"parts:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=[*QUICK, *FULL], metavar="PART", help="run these parts alone")
+    parser.add_argument("--only", nargs="+", choices=list(EVERY), metavar="PART", help="run these parts alone")
     parser.add_argument("--full", action="store_true", help=f"also run the long parts: {', '.join(FULL)}")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies rounds and time budgets (default 1)")
     parser.add_argument("--text", type=Path, help="text of the shakespeare part (tinyshakespeare.txt)")
@@ -54,7 +59,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the chosen parts in turn. Exit code 1 where one could not run; a missed goal is a result, not a failure."""
     chosen = parse(arguments)
-    names = chosen.only or [*QUICK, *(FULL if chosen.full else ())]
+    names = chosen.only or [*QUICK, *(ON_GPU if torch_sees_a_gpu() else ()), *(FULL if chosen.full else ())]
     options = Options(chosen.scale, chosen.text, chosen.seeds, chosen.iterations, tuple(chosen.arms))
     started = datetime.now().astimezone()
     record: dict[str, Any] = {"started": started.isoformat(timespec="seconds"), "machine": machine.facts()}
@@ -69,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         found, text = _run_part(name, options)
         failures += "error" in found
         seconds = time.monotonic() - begin
-        print(f"\n## {name}: {({**QUICK, **FULL})[name]} ({seconds:.0f} s)\n\n{text}", flush=True)
+        print(f"\n## {name}: {EVERY[name]} ({seconds:.0f} s)\n\n{text}", flush=True)
         record["parts"][name] = {"seconds": round(seconds, 1), **found}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
@@ -77,6 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
         text = DOCUMENT.read_text(encoding="utf-8")
         DOCUMENT.write_text(document.update(text, document.newest(chosen.out)), encoding="utf-8")
     return 1 if failures else 0
+
+
+def torch_sees_a_gpu() -> bool:
+    """Whether there is a CUDA device; torch is imported for it."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _run_part(name: str, options: Options) -> tuple[dict[str, Any], str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
@@ -15,10 +17,10 @@ CPU = torch.device("cpu")
 ON_GPU_ALONE = ("deepgemm", "sonicmoe")
 
 
-def expert_implementations() -> list[str]:
-    """What this version of transformers offers for a CPU."""
+def expert_implementations(device: torch.device = CPU) -> list[str]:
+    """What this version of transformers offers for a device."""
     names = ["eager", *ALL_EXPERTS_FUNCTIONS.valid_keys()]
-    return sorted({name for name in names if name not in ON_GPU_ALONE})
+    return sorted({name for name in names if device.type != "cpu" or name not in ON_GPU_ALONE})
 
 
 def mixtral(shape: Shape, experts: str, attention: str, top_k: int = 2) -> MixtralForCausalLM:
@@ -48,15 +50,22 @@ def mixtral(shape: Shape, experts: str, attention: str, top_k: int = 2) -> Mixtr
 
 def build_mixtral(experts: str, attention: str, precision: str, num_experts: int) -> Built:
     """Its training step: the same batches, clip and fused AdamW as this project's."""
-    shape = Shape(experts=num_experts)
-    model = mixtral(shape, experts, attention).train()
+    step, parameters = mixtral_step(Shape(experts=num_experts), experts, attention, precision)
+    return Built(step, {"precision": precision, "parameters": parameters})
+
+
+def mixtral_step(
+    shape: Shape, experts: str, attention: str, precision: str, device: torch.device = CPU
+) -> tuple[Callable[[], None], int]:
+    """One training step of a fresh Mixtral on a device, and its number of parameters."""
+    model = mixtral(shape, experts, attention).train().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     batches = shape.batches()
 
     def step() -> None:
-        batch = next(batches)
-        with autocast(CPU, precision):
+        batch = next(batches).to(device)
+        with autocast(device, precision):
             loss = model(input_ids=batch.input_ids_BT, labels=batch.labels_BT).loss
         optimize(model, optimizer, loss, 1.0)
 
-    return Built(step, {"precision": precision, "parameters": sum(each.numel() for each in model.parameters())})
+    return step, sum(each.numel() for each in model.parameters())

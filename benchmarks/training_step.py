@@ -80,8 +80,11 @@ def optimize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, total: Te
 class TrainingStep:
     """One step of `moe_hub.train.loop` without its data, controls and checkpoints; a row every `log_every` steps."""
 
-    def __init__(self, model: LanguageModel, config: Config, batches: Iterator[Batch], precision: str) -> None:
+    def __init__(
+        self, model: LanguageModel, config: Config, batches: Iterator[Batch], precision: str, device: torch.device = CPU
+    ) -> None:
         self.model, self.config, self.batches, self.precision = model.train(), config, batches, precision
+        self.device = device
         self.optimizer = build_optimizer(model, config.train)
         self.groups = named_groups(model)
         self.writer: MetricWriter | None = None
@@ -93,8 +96,9 @@ class TrainingStep:
         logged = self.log_every > 0 and self.done % self.log_every == 0
         rates = set_rates(self.optimizer, 1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(CPU, self.precision):
-            total, terms, measures = loss_terms(self.model, next(self.batches), self.config.train, measure=logged)
+        batch = next(self.batches).to(self.device)
+        with autocast(self.device, self.precision):
+            total, terms, measures = loss_terms(self.model, batch, self.config.train, measure=logged)
         torch.autograd.backward([total])
         norms = gradient_norms(self.groups) if logged else {}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.grad_clip)
@@ -110,12 +114,16 @@ class TrainingStep:
 
 
 def new_step(
-    architecture: str, overrides: dict[str, Any] | None, shape: Shape, precision: str = "auto"
+    architecture: str,
+    overrides: dict[str, Any] | None,
+    shape: Shape,
+    precision: str = "auto",
+    device: torch.device = CPU,
 ) -> TrainingStep:
     """The step of a fresh model of an architecture at a shape, on random batches."""
     config = shape.config(architecture, overrides)
-    chosen = choose_precision(config.train, CPU) if precision == "auto" else precision
-    return TrainingStep(model_of(config, shape.vocab), config, shape.batches(), chosen)
+    chosen = choose_precision(config.train, device) if precision == "auto" else precision
+    return TrainingStep(model_of(config, shape.vocab).to(device), config, shape.batches(), chosen, device)
 
 
 def build(
