@@ -35,6 +35,8 @@ def create_app(folder: str | os.PathLike[str] | None = None) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=os.environ.get("SITE_TLS") == "1",
         PERMANENT_SESSION_LIFETIME=timedelta(hours=12),
+        # The page polls: an answer under way while a person signs out would bring the old session back.
+        SESSION_REFRESH_EACH_REQUEST=False,
         MAX_FORM_MEMORY_SIZE=10_000,
     )
     accounts = Accounts(place / "accounts.json")

@@ -66,6 +66,19 @@ def test_forms_of_other_sites_do_nothing(folder: Path, address: str) -> None:
     assert client.get("/moe/api/live").status_code == 401
 
 
+def test_a_poll_under_way_brings_no_session_back(folder: Path, address: str) -> None:
+    from examples.flask_site import create_app
+
+    client = create_app(folder).test_client()
+    token = re.search(r'name="form_token" value="([^"]+)"', client.get("/sign-in").get_data(as_text=True))
+    assert token
+    client.post("/sign-in", data={"name": "ada", "password": PASSWORD, "form_token": token[1]})
+    for path in ("/moe/", "/moe/api/live", "/moe/healthz", "/moe/assets/tokens.css"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "Set-Cookie" not in answer.headers, path
+
+
 @pytest.mark.browser
 @pytest.mark.training
 def test_a_person_signs_in_trains_and_signs_out(
