@@ -4,7 +4,7 @@
   const hub = window.moeHub;
   const { el } = hub;
   const SCORES = [
-    ["loss", "Loss, nat per token"], ["loss_minus_first", "Loss above A's, row by row"], ["perplexity", "Perplexity"],
+    ["loss", "Loss, nat per token"], ["loss_minus_first", "Loss minus A's, row by row"], ["perplexity", "Perplexity"],
     ["bits_per_byte", "Bits per byte of text"], ["token_accuracy", "Next token right"], ["exact_match", "Whole answer right"],
   ];
   const SHARES = new Set(["token_accuracy", "exact_match"]);
