@@ -6,6 +6,7 @@ are. GET never changes state; what does is POST, with a JSON or binary body and 
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import re
@@ -164,7 +165,9 @@ def _call(view: Callable[..., Any], args: Any, kwargs: Any) -> Response:
         return problem(400, str(error)[:MOST_MESSAGE])
     except HTTPException as error:
         return problem(error.code or 500, error.description or error.name)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return problem(404, "there is no such file")
         logger.exception("%s %s failed", flask.request.method, flask.request.path)
         return problem(500, "the server could not answer this; its log says why")
 
