@@ -8,8 +8,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,9 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from pty_screen import Terminal
 
 from moe_hub import launch
-from moe_hub.config import load_config
+from moe_hub.config import flatten, load_config
 from moe_hub.runs.status import read_status
 from moe_hub.runs.store import RunDirectory, RunStore
+from moe_hub.web import create_dashboard, ids
+from moe_hub.workbench.fields import to_raw
 
 SIZES = [(80, 24), (200, 50)]
 # Steps that take long enough to be held between two of them.
@@ -139,20 +142,58 @@ def test_preset_wrong_value_start_watch_pause_resume_stop(
     terminal.wait(lambda: terminal.lines and not terminal.modes().get(1049))
 
 
-def test_what_a_launcher_started_is_watched_and_stopped_in_the_terminal(
+def start_on_the_page(store: RunStore, overrides: Sequence[str]) -> RunDirectory:
+    """What the page's Start does with what its inputs hold: the callback that Dash calls."""
+    app = create_dashboard(runs_dir=store.runs_dir, data_dir=store.runs_dir.parent / "page")
+    registered = app.callback_map or {each["output"]: each for each in app._callback_list}
+    job = registered[f"{ids.LAUNCH_MESSAGE}.children"]["callback"].__wrapped__
+    values = to_raw(flatten(load_config("basic_comparison", overrides=overrides).model_dump(mode="json")))
+    assert job(lambda report: None, request={"action": "start"}, preset="basic_comparison", values=values) == ""
+    return store.find("latest")
+
+
+def test_what_the_page_started_is_watched_and_stopped_in_the_terminal(
     open_terminal: Callable[..., Terminal], store: RunStore
 ) -> None:
-    run_id = launch.launch_run(
-        store.runs_dir, load_config("basic_comparison", overrides=[*SLOW, "train.max_steps=500"])
-    )
+    run = start_on_the_page(store, [*SLOW, "train.max_steps=500"])
     terminal = open_terminal()
     terminal.run(["watch", "latest", "--runs-dir", str(store.runs_dir)])
     terminal.wait(lambda: step_of(terminal) >= 2 and terminal.shows(r"[⠁-⣿]"))
     other = open_terminal()
-    other.run(["stop", run_id[:18], "--runs-dir", str(store.runs_dir)])
+    other.run(["stop", run.run_id[:18], "--runs-dir", str(store.runs_dir)])
     other.wait("is stopped")
     terminal.wait(lambda: terminal.shows("stopped: step") and terminal.shows("^ready>"))
-    assert store.open(run_id).state() == "stopped"
+    assert run.state() == "stopped"
+
+
+def test_what_the_terminal_started_is_watched_and_stopped_on_the_page(
+    open_terminal: Callable[..., Terminal], store: RunStore
+) -> None:
+    terminal = open_terminal()
+    flags = [word for each in (*SLOW, "train.max_steps=500") for word in ("--set", each)]
+    terminal.run(["train", "--preset", "basic_comparison", "--runs-dir", str(store.runs_dir), *flags])
+    app = create_dashboard(runs_dir=store.runs_dir, data_dir=store.runs_dir.parent / "page")
+    client = app.server.test_client()
+
+    def line() -> dict[str, Any]:
+        run_id = next(iter(store.ids()), "")
+        answer = client.get("/api/live", query_string={"focus": run_id, "width_px": 800}).get_json() if run_id else {}
+        return answer.get("status", {}).get("line", {})
+
+    terminal.wait(lambda: line().get("state") == "running" and line()["step"] >= 1)
+    seen = line()["step"]
+    terminal.wait(lambda: line()["step"] > seen)
+    buttons = [ids.PAUSE, ids.RESUME, ids.STOP, ids.SAVE]
+    body = {
+        "output": f"{ids.CONTROL_MESSAGE}.children",
+        "outputs": {"id": ids.CONTROL_MESSAGE, "property": "children"},
+        "inputs": [{"id": each, "property": "n_clicks", "value": int(each == ids.STOP)} for each in buttons],
+        "state": [{"id": ids.SELECTION, "property": "data", "value": {"focus": line()["id"], "selected": []}}],
+        "changedPropIds": [f"{ids.STOP}.n_clicks"],
+    }
+    assert "Stop requested" in client.post("/_dash-update-component", json=body).text
+    terminal.wait("stopped at step")
+    terminal.wait(lambda: line()["state"] == "stopped")
 
 
 def test_kill_of_the_menu_leaves_the_run_alive_and_the_terminal_usable(
