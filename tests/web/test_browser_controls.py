@@ -95,12 +95,12 @@ def test_devices_are_offered_with_their_free_memory(site: Site, visit: Visit) ->
     offered = page.inner_text(".device-list")
     assert "cpu" in offered
     assert "GiB free" in offered
-    page.click(".device-list >> text=cpu")
+    page.locator(".device-list").get_by_role("button", name="cpu", exact=True).click()
     until(lambda: page.input_value("#field-train-device") == "cpu")
     until(lambda: "train.device=cpu" in page.inner_text("#command-preview"))
     page.fill("#field-train-device", "tpu")
     until(lambda: page.is_disabled("#start-button"))
-    assert "cuda" in page.inner_text("[data-path='train.device'] .field-error")
+    until(lambda: "cuda" in page.inner_text("[data-path='train.device'] .field-error"))
 
 
 def test_a_wrong_value_is_said_within_300_ms(site: Site, visit: Visit) -> None:
