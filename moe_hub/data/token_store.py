@@ -28,6 +28,7 @@ COLUMNS = {
     "level": np.int16,
 }
 BUFFER = 1 << 22
+COUNTED = 1 << 19  # ids counted at once
 
 Ints = npt.NDArray[np.int64]
 
@@ -94,7 +95,10 @@ class TokenWriter:
         if self._buffer:
             np.concatenate(self._buffer).astype(self.dtype).tofile(self._file)
         if self._learned:
-            self.learned_counts += np.bincount(np.concatenate(self._learned), minlength=len(self.learned_counts))
+            learned = np.concatenate(self._learned)
+            for first in range(0, len(learned), COUNTED):  # bincount copies its input to 8 bytes an id
+                found = np.bincount(learned[first : first + COUNTED], minlength=len(self.learned_counts))
+                self.learned_counts += found
         self._buffer, self._learned, self._held = [], [], 0
 
 

@@ -36,7 +36,7 @@ def written(path: Path, size: int) -> Path:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["rows.jsonl", "text.txt"])
 def test_a_file_larger_than_memory_is_prepared_and_inspected(name: str, tmp_path: Path) -> None:
-    path = written(tmp_path / name, 160 * MB)
+    path = written(tmp_path / name, 130 * MB)
     environment = {**os.environ, "MOE_HUB_DATA": str(tmp_path), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     for command in ("prepare", "inspect"):
         # The plan of an epoch takes memory for each row of the model: rows of 2048 tokens, as large data is used with.
@@ -51,7 +51,7 @@ def test_a_file_larger_than_memory_is_prepared_and_inspected(name: str, tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_limit_is_one_that_a_held_file_meets(tmp_path: Path) -> None:
-    path = written(tmp_path / "rows.jsonl", 160 * MB)
+    path = written(tmp_path / "rows.jsonl", 130 * MB)
     code = LIMITED.replace("sys.exit(main(sys.argv[1:]))", "open(sys.argv[1], 'rb').read()")
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert "MemoryError" in run.stderr
