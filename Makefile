@@ -9,7 +9,7 @@ SOURCES = setup.cfg setup.py constraints.txt pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train web test unit check fix bench clean browser nginx redis
+.PHONY: help setup train web test unit check fix docs bench clean browser nginx redis
 
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -30,6 +30,10 @@ $(VENV)/.web-installed: $(VENV)/.made $(SOURCES)
 
 $(VENV)/.test-installed: $(VENV)/.web-installed
 	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.web-installed
+	@$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 
 browser:
@@ -73,18 +77,26 @@ test: $(VENV)/.test-installed browser nginx redis  ## Run all tests, browser and
 	@$(BIN)/python -m pytest $(ARGS)
 
 unit: $(VENV)/.test-installed  ## Run the unit tests alone (under a minute)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not training and not slow" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not browser and not training and not slow" $(ARGS)
 
-check: $(VENV)/.test-installed  ## Formatter, linter, types, import layers: changes nothing
+check: $(VENV)/.test-installed  ## Formatter, linter, types, import layers, documents: changes nothing
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python docs/references.py --check
+	@$(BIN)/python docs/links.py
 
-fix: $(VENV)/.test-installed  ## Format and apply safe lint fixes
+fix: $(VENV)/.test-installed  ## Format, apply safe lint fixes, write the references
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/python -m moe_hub.config.reference > docs/config.md
+	@$(BIN)/python docs/references.py
+
+docs: $(VENV)/.docs-installed  ## Build the guide as a static site in build/docs; a broken link is an error
+	@$(BIN)/python docs/references.py --check
+	@$(BIN)/python docs/links.py
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+	@echo "build/docs/guide/index.html"
 
 bench: $(VENV)/.test-installed  ## Benchmarks: a table of ratios, and JSON in bench-results/
 	@$(BIN)/python -m benchmarks $(ARGS)
