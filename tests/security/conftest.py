@@ -98,6 +98,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     started: list[tuple[str, ...]] = []
     monkeypatch.setattr(launch, "start", lambda path, **_: started.append(("start", str(path))))
     monkeypatch.setattr(launch, "start_queue", lambda path: started.append(("queue", str(path))))
+    monkeypatch.setattr(launch, "enqueue", lambda path, config: started.append(("queue", str(config))))
     monkeypatch.setattr(launch, "launch_run", lambda path, config: started.append(("launch", str(config))))
     monkeypatch.setattr(
         Jobs, "start", lambda self, module, words, stdin="", **_: started.append((module, *words)) or "0" * 16
