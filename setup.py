@@ -1,4 +1,4 @@
-"""Maps the top-level folders configs/ and assets/ into the package of a wheel; all metadata is in setup.cfg."""
+"""Maps the top-level folders configs/, assets/ and docs/ into the package of a wheel; all metadata is in setup.cfg."""
 
 import shutil
 from pathlib import Path
@@ -12,10 +12,11 @@ class BuildWithData(build_py):
 
     def run(self) -> None:
         super().run()
-        for folder in ("configs", "assets"):
+        for folder in ("configs", "assets", "docs"):
             target = Path(self.build_lib) / "moe_hub" / folder
             if Path(folder).is_dir() and not self.editable_mode:
-                shutil.copytree(folder, target, dirs_exist_ok=True)
+                ignore = shutil.ignore_patterns("*.py", "__pycache__")
+                shutil.copytree(folder, target, dirs_exist_ok=True, ignore=ignore)
 
 
 setup(cmdclass={"build_py": BuildWithData})

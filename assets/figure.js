@@ -155,6 +155,7 @@
     hub.setText(document.getElementById("figure-question"), spec ? spec.question : "");
     const help = document.getElementById("figure-help");
     help.replaceChildren(...(spec ? spec.help.split("\n\n").slice(1).map((part) => el("p", {}, part.replace(/\s+/g, " "))) : []));
+    if (spec) help.append(el("p", {}, el("a", { href: `${hub.prefix}help/figures.md#${spec.title.toLowerCase().replace(/ /g, "-")}`, target: "_blank" }, "In the guide: units and null values")));
     document.getElementById("figure-help-toggle").disabled = !help.childNodes.length;
     if (!help.childNodes.length) help.hidden = true;
     showOwnOptions();

@@ -22,6 +22,8 @@
     }
     state.tab = remember || state.tab ? wanted : "";
     state.openTab = wanted;
+    const help = document.getElementById("help-link");
+    if (help && help.dataset[wanted]) help.href = help.dataset[wanted];
     if (remember) hub.address.write(false);
     if (panels[wanted] && panels[wanted].open) panels[wanted].open();
   }

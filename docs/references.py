@@ -1,7 +1,7 @@
 """Writes the reference pages of docs/ from the code: config, metrics, figures, commands.
 
-    python docs/references.py            writes them
-    python docs/references.py --check    writes nothing; exit code 1 where one is not what the code says
+python docs/references.py            writes them
+python docs/references.py --check    writes nothing; exit code 1 where one is not what the code says
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def metrics_page() -> str:
     """Every metric: unit, shape, null value, meaning."""
     lines = [
         "# Metrics reference", "",
-        "Every name that a run may log, from the table in `moe_hub/runs/metrics.py`. A name with `<...>` is a pattern:",
-        "the part in brackets is one word, such as a parameter group or a phase. The null value is that of an untrained",
-        "model or of independent experts; a value says something only beside it.",
+        "Every name that a run may log, from the table in `moe_hub/runs/metrics.py`. A name with `<...>` is a",
+        "pattern: the part in brackets is one word, such as a parameter group or a phase. The null value is that of an",
+        "untrained model or of independent experts; a value says something only beside it.",
         WRITTEN, "",
     ]  # fmt: skip
     group = ""
@@ -61,9 +61,9 @@ def figures_page() -> str:
     """Every figure by group: its question, how it is read, the metrics it draws with their units and null values."""
     lines = [
         "# Figures reference", "",
-        "Every figure of the page, in its order, from the docstrings in `moe_hub/figures/`: the question that it answers,",
-        "how to read it, its null value, and the metrics that it draws. The page offers a figure when the selected runs",
-        "have logged at least one of them.",
+        "Every figure of the page, in its order, from the docstrings in `moe_hub/figures/`: the question that it",
+        "answers, how to read it, its null value, and the metrics that it draws. The page offers a figure when the",
+        "selected runs have logged at least one of them.",
         WRITTEN, "",
     ]  # fmt: skip
     for group in GROUPS:
@@ -96,8 +96,8 @@ def commands_page() -> str:
     """Every command with its flags, from the parser that reads them."""
     lines = [
         "# Command reference", "",
-        "Every command, from the parsers that read its flags. `moe-hub COMMAND` and `python -m moe_hub COMMAND` are the",
-        "same; `python -m moe_hub` without a command opens the menu. A RUN is a run id, a part of one that is not",
+        "Every command, from the parsers that read its flags. `moe-hub COMMAND` and `python -m moe_hub COMMAND` are",
+        "the same; `python -m moe_hub` without a command opens the menu. A RUN is a run id, a part of one that is not",
         "ambiguous, or `latest`. Exit code: 0 done, 1 failed, 2 bad usage, config or data.",
         WRITTEN, "",
         "| command | does |", "|---|---|",
@@ -110,7 +110,7 @@ def commands_page() -> str:
     for name in PROGRAMS:
         lines += ["", f"## python -m {name}", "", _first(name), ""]
         module = importlib.import_module(_module(name))
-        lines += _parser(module.build_parser(), 3) if hasattr(module, "build_parser") else ["All flags are its own.", ""]
+        lines += _parser(module.build_parser(), 3) if hasattr(module, "build_parser") else [_second(name), ""]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
@@ -126,13 +126,18 @@ def _parser(parser: argparse.ArgumentParser, level: int) -> list[str]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             helps = {each.dest: each.help or "" for each in action._choices_actions}
-            nested += [(name, helps.get(name, ""), each) for name, each in action.choices.items()]
+            nested += [(helps.get(name, ""), each) for name, each in action.choices.items()]
         elif action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction):
             rows.append(_row(_named(action), _default(action), _help(parser, action)))
     if rows:
         lines += ["| argument | default | meaning |", "|---|---|---|", *rows, ""]
-    for name, meaning, each in nested:
-        lines += [f"{'#' * level} {each.prog.removeprefix('python -m ')}", "", f"{meaning[:1].upper()}{meaning[1:]}.", ""]
+    for meaning, each in nested:
+        lines += [
+            f"{'#' * level} {each.prog.removeprefix('python -m ')}",
+            "",
+            f"{meaning[:1].upper()}{meaning[1:]}.",
+            "",
+        ]
         lines += _parser(each, level + 1)
     return lines
 
@@ -150,7 +155,7 @@ def _default(action: argparse.Action) -> str:
     value = action.default
     if action.required and action.option_strings:
         return "required"
-    if value in (None, [], "", False) or value == argparse.SUPPRESS or _of_machine(value):
+    if value is None or value is False or value in ([], "", argparse.SUPPRESS) or _of_machine(value):
         return ""
     return f"`{value}`"
 
@@ -170,7 +175,13 @@ def _first(name: str) -> str:
     """The sentence of a program's docstring after its command."""
     first = (importlib.import_module(_module(name)).__doc__ or "").partition("\n\n")[0]
     text = " ".join(first.rpartition("`: ")[2].split())
-    return text[0].upper() + text[1:]
+    return text if text.startswith("lm-") else text[0].upper() + text[1:]
+
+
+def _second(name: str) -> str:
+    """The first sentence of the second paragraph of a program's docstring: what its flags are."""
+    text = (importlib.import_module(_module(name)).__doc__ or "").split("\n\n")[1]
+    return f"{' '.join(text.split()).partition('. ')[0]}."
 
 
 def _module(name: str) -> str:
@@ -182,8 +193,13 @@ def _slug(heading: str) -> str:
 
 
 def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") if "`" not in cell else cell.replace("|", "\\|")
-                             for cell in cells) + " |"  # fmt: skip
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(text: str) -> str:
+    """A text that stays in its cell; outside of code a < would be HTML."""
+    text = text.replace("|", "\\|")
+    return text if "`" in text else text.replace("<", "&lt;")
 
 
 def main() -> int:

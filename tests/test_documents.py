@@ -1,27 +1,27 @@
-"""What the documents name exists: files, links, make targets, commands with their flags, config keys, presets."""
+"""What the documents name exists: files, links, pictures, make targets, flags, config keys, presets; references are the
+code's. tests/test_documented_commands.py runs the commands."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
-import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config import field_paths, load_config, preset_names
-from moe_hub.config.reference import markdown
+from moe_hub.figures.registry import FIGURES
+from moe_hub.runs.metrics import METRICS
 from moe_hub.train.__main__ import build_parser as train_parser
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-PATH = re.compile(r"`((?:moe_hub|assets|configs|tests|docs|benchmarks|examples)/[\w./-]*)`")
-LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 MAKE = re.compile(r"(?:^|`)make ([a-z]+)", re.MULTILINE)
-COMMAND = re.compile(r"python -m (moe_hub(?:\.\w+)?)([^\n`|]*)")
 
 
 def found(pattern: re.Pattern[str]) -> Iterator[tuple[Path, re.Match[str]]]:
@@ -34,14 +34,53 @@ def test_there_are_documents() -> None:
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "architecture.md"} <= {path.name for path in DOCUMENTS}
 
 
-def test_every_path_exists() -> None:
-    missing = [(d.name, m[1]) for d, m in found(PATH) if not (ROOT / m[1]).exists()]
-    assert not missing
+@pytest.fixture(scope="module")
+def links() -> ModuleType:
+    return _script("links")
 
 
-def test_every_link_leads_somewhere() -> None:
-    missing = [(d.name, m[1]) for d, m in found(LINK) if not (d.parent / m[1]).exists()]
-    assert not missing
+@pytest.fixture(scope="module")
+def references() -> ModuleType:
+    return _script("references")
+
+
+def test_every_path_link_anchor_and_picture_is_there(links: ModuleType) -> None:
+    assert links.documents() == DOCUMENTS
+    assert not list(links.problems(DOCUMENTS))
+    assert not list(links.foreign_pictures(ROOT / "docs"))
+
+
+def test_what_is_broken_is_found(links: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# A heading\n")
+    document = tmp_path / "a.md"
+    document.write_text(
+        "[x](missing.md) [y](other.md#no-heading) [z](other.md#a-heading) ![p](missing.png) "
+        "![q](https://elsewhere.org/q.png) `moe_hub/nothing.py` [w](https://elsewhere.org)\n"
+    )
+    found = [problem.partition(": ")[2] for problem in links.problems([document])]
+    assert found == [
+        "link missing.md: not there",
+        "link other.md#no-heading: no heading #no-heading",
+        "picture missing.png: not there",
+        "picture https://elsewhere.org/q.png: a picture must lie in the repository",
+        "path moe_hub/nothing.py: not there",
+    ]
+    (tmp_path / "p.svg").write_text('<svg><style>@font-face { src: url("https://elsewhere.org/f.woff") }</style></svg>')
+    assert list(links.foreign_pictures(tmp_path)) == ["p.svg: asks another machine for something"]
+
+
+def test_make_check_looks_at_links_and_references() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    assert "docs/links.py" in recipe
+    assert "docs/references.py --check" in recipe
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_the_guide_has_a_chapter_for_each_preset(preset: str) -> None:
+    text = (ROOT / "docs" / "guide" / f"preset-{preset.replace('_', '-')}.md").read_text(encoding="utf-8")
+    assert f"make train PRESET={preset}" in text
+    assert "null value" in text
+    assert re.search(r"`\d{8}-\d{6}-[\w-]+`", text), "measured figures name their run"
 
 
 def test_every_make_target_exists() -> None:
@@ -51,29 +90,38 @@ def test_every_make_target_exists() -> None:
     assert not [pair for pair in named if pair[1] not in targets]
 
 
-def test_every_command_exists_with_its_flags_and_keys() -> None:
-    seen = 0
-    for document, match in found(COMMAND):
-        module = importlib.import_module(f"{match[1]}.__main__" if _is_package(match[1]) else match[1])
-        words = shlex.split(match[2].split("#")[0].rstrip(" .,:;)"))
-        text = _help_of(module, words)
-        for word in words:
-            if word.startswith("--"):
-                assert word.split("=")[0] in text, (document.name, match[0])
-        for number, word in enumerate(words):
-            if word == "--set":
-                key = words[number + 1].partition("=")[0]
-                assert key in field_paths(), (document.name, key)
-            if word == "--preset":
-                assert words[number + 1] in preset_names(), (document.name, words[number + 1])
-        seen += 1
-    assert seen > 5
+def test_the_references_are_what_the_code_says(references: ModuleType) -> None:
+    for name, text in references.pages().items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, f"docs/{name}: run make fix"
 
 
-def test_the_config_reference_is_the_schema() -> None:
-    text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
-    assert text == markdown(), "run make fix"
-    assert all(f"| `{key}` |" in text for key in field_paths())
+def test_every_config_key_is_in_its_reference_and_no_other() -> None:
+    assert _first_column("config.md") == list(field_paths())
+
+
+def test_every_metric_is_in_its_reference_and_no_other() -> None:
+    assert sorted(_first_column("metrics.md")) == sorted(METRICS)
+    assert not [metric.name for metric in METRICS.values() if not metric.meaning]
+
+
+def test_every_figure_is_in_its_reference_and_no_other() -> None:
+    text = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^Key: `([\w-]+)`", text, re.MULTILINE)) == sorted(FIGURES)
+    assert sorted(re.findall(r"^### (.+)$", text, re.MULTILINE)) == sorted(spec.title for spec in FIGURES.values())
+    assert set(_first_column("figures.md")) <= set(METRICS)
+    for part in text.split("\n### ")[1:]:
+        assert "ull value" in part, f"{part.splitlines()[0]}: its docstring names no null value"
+
+
+def test_every_command_is_in_its_reference_and_no_other(references: ModuleType) -> None:
+    from moe_hub.__main__ import COMMANDS
+
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == [f"moe-hub {name}" for name in COMMANDS] + [f"python -m {name}" for name in references.PROGRAMS]
+    named = {module.removesuffix(".__main__") for module, _ in COMMANDS.values()}
+    assert _programs() <= named | set(references.PROGRAMS) | references.INTERNAL | {"moe_hub"}
+    assert _programs() >= references.INTERNAL
 
 
 def test_help_lists_every_key() -> None:
@@ -95,18 +143,25 @@ def test_every_preset_is_valid_and_says_what_it_is_for(name: str) -> None:
     assert load_config(name).train.max_steps > 0
 
 
-def _is_package(name: str) -> bool:
-    return (ROOT / name.replace(".", "/")).is_dir()
+def _script(name: str) -> ModuleType:
+    """A program of docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-def _help_of(module: object, words: list[str]) -> str:
-    """The help of a command, and of its subcommand where one is named."""
-    import argparse
+def _first_column(name: str) -> list[str]:
+    return re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.MULTILINE)
 
-    parser = module.build_parser()  # type: ignore[attr-defined]
-    assert isinstance(parser, argparse.ArgumentParser)
-    text = parser.format_help()
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            text += "".join(each.format_help() for name, each in action.choices.items() if name in words)
-    return text
+
+def _programs() -> set[str]:
+    """Modules of the package that can be started with python -m."""
+    found = set()
+    for path in (ROOT / "moe_hub").rglob("*.py"):
+        if path.name == "__main__.py" or 'if __name__ == "__main__"' in path.read_text(encoding="utf-8"):
+            found.add(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__"))
+    return found

@@ -21,10 +21,10 @@ from moe_hub import __version__
 from moe_hub.config import preset_names
 
 ROOT = Path(__file__).parent.parent
-PACKAGED = ("moe_hub", "configs", "assets")
+PACKAGED = ("moe_hub", "configs", "assets", "docs")
 PACKAGED_FILES = ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "constraints.txt")
 # Where the name that is imported is not the name of the distribution.
-DISTRIBUTIONS = {"yaml": "pyyaml"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "markdown_it": "markdown-it-py"}
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -175,6 +175,8 @@ needs_setuptools = pytest.mark.skipif(
 def test_the_wheel_holds_presets_assets_and_types(installed: Path) -> None:
     for name in ("configs", "assets"):
         assert files_below(installed / "moe_hub" / name) == files_below(ROOT / name)
+    documents = {path for path in files_below(ROOT / "docs") if path.suffix in (".md", ".png", ".svg")}
+    assert files_below(installed / "moe_hub" / "docs") == documents
     assert (installed / "moe_hub" / "py.typed").is_file()
     assert sorted(path.name for path in installed.iterdir()) == ["moe_hub", f"moe_hub-{__version__}.dist-info"]
     assert (installed / f"moe_hub-{__version__}.dist-info" / "licenses" / "LICENSE").is_file()

@@ -18,7 +18,7 @@ def page(workbench: Workbench, sign_out_path: str = "") -> Any:
     return html.Div(
         [
             html.A("Skip to the figure", href="#centre", className="skip-link"),
-            header.panel(sign_out_path),
+            header.panel(sign_out_path, workbench.prefix),
             html.Div(
                 [
                     html.Aside(configuration.panel(workbench), className="contents", **{"aria-label": "Configuration"}),

@@ -1,4 +1,4 @@
-"""The bar at the top: name, version and the choice of theme."""
+"""The bar at the top: name, version, the guide and the choice of theme."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from moe_hub import __version__
 THEMES = (("light", "Light", "sun"), ("system", "System", "circle-half"), ("dark", "Dark", "moon"))
 
 
-def panel(sign_out_path: str = "") -> Any:
-    """The header; with a path, it has a link for signing out."""
+# Tab -> the chapter of the guide that Help opens there.
+CHAPTERS = {
+    "": "guide/index.md",
+    "analysis": "guide/reading-figures.md",
+    "inference": "guide/talking.md",
+    "models": "guide/checkpoints.md",
+    "data": "guide/data.md",
+}
+
+
+def panel(sign_out_path: str = "", prefix: str = "/") -> Any:
+    """The header; with a path, it has a link for signing out. `prefix` is the path that the page lies under."""
     return html.Header(
         [
             html.Div(
@@ -20,6 +30,14 @@ def panel(sign_out_path: str = "") -> Any:
             ),
             html.Span(f"v{__version__}", className="version"),
             html.Span(id="connection", className="connection", role="status"),
+            html.A(
+                "Help",
+                id="help-link",
+                href=f"{prefix}help/{CHAPTERS['']}",
+                target="_blank",
+                title="The guide: the chapter of the open tab",
+                **{f"data-{tab}": f"{prefix}help/{page}" for tab, page in CHAPTERS.items() if tab},
+            ),
             *([html.A("Sign out", id="sign-out", href=sign_out_path)] if sign_out_path else []),
             html.Div(
                 [

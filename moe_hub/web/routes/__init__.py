@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask
 
-from moe_hub.web.routes import analysis, checkpoints, data, generation, health, live, presets, runs, sweeps
+from moe_hub.web.routes import analysis, checkpoints, data, generation, guide, health, live, presets, runs, sweeps
 from moe_hub.web.workbench import Workbench
 
 Route = tuple[str, Callable[..., Any], str]  # path under the prefix, view, method
@@ -15,7 +15,7 @@ Route = tuple[str, Callable[..., Any], str]  # path under the prefix, view, meth
 
 def register_routes(server: Flask, workbench: Workbench) -> None:
     """Adds all routes under the prefix; each answers one method only."""
-    for module in (health, live, presets, runs, analysis, checkpoints, data, generation, sweeps):
+    for module in (health, guide, live, presets, runs, analysis, checkpoints, data, generation, sweeps):
         for path, view, method in module.routes(workbench):
             address = f"{workbench.prefix}{path}"
             server.add_url_rule(address, f"moe_hub {method} {address}", view, methods=[method])
