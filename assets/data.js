@@ -209,9 +209,9 @@
     parts.preview.replaceChildren(
       el("p", {}, el("strong", {}, found.kind.toUpperCase()), `  ${found.format}`),
       found.problems.length ? el("ul", { class: "problems" }, found.problems.map((text) => el("li", {}, text))) : "",
-      el("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "First rows" }, el("table", { class: "data-table" },
+      el("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "First rows" }, el("table", { class: "data-table cards long" },
         el("thead", {}, el("tr", {}, [...(bare ? [] : ["line"]), ...found.columns].map((name) => el("th", { scope: "col" }, name, used.has(name) ? el("span", { class: "tag" }, used.get(name)) : null)))),
-        el("tbody", {}, found.rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell))))))),
+        el("tbody", {}, found.rows.map((row) => el("tr", {}, row.map((cell, index) => el("td", { "data-label": (bare ? found.columns : ["line", ...found.columns])[index] }, cell))))))),
       found.texts.length ? el("details", {}, el("summary", { class: "quiet-button" }, "As the model reads it"), el("ol", { class: "texts" }, found.texts.slice(0, 5).map((text) => el("li", {}, el("pre", { tabindex: 0 }, text))))) : "");
     hub.setText(parts.cached, found.cached || "");
   }
