@@ -46,7 +46,8 @@ WOKEN = (
 ARMS = {
     "dense": (),
     "gnn": (),
-    "hgnn": ("train.optimizer=muon",),
+    "hgnn": (),
+    "muon": ("model.architecture=hgnn", "train.optimizer=muon"),
     "orthogonal": ("model.orthogonal.warmup_steps=0", "model.orthogonal.initial_weight=0.3"),
     "ghost": WOKEN,
     "geometric": ("train.mode=geometric",),
@@ -54,13 +55,9 @@ ARMS = {
 }  # fmt: skip
 
 
-def config_of(architecture: str, strategy: str, *more: str) -> Config:
-    return load_config(
-        overrides=(
-            f"model.architecture={architecture}", f"train.parallel.strategy={strategy}", *SMALL, *ARMS[architecture],
-            *more,
-        )
-    )  # fmt: skip
+def config_of(arm: str, strategy: str, *more: str) -> Config:
+    architecture = () if arm == "muon" else (f"model.architecture={arm}",)
+    return load_config(overrides=(*architecture, f"train.parallel.strategy={strategy}", *SMALL, *ARMS[arm], *more))
 
 
 def trainer_of(config: Config, ranks: Ranks, checkpoint: Path | None = None) -> Trainer:

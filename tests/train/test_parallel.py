@@ -28,7 +28,9 @@ from moe_hub.train.parallel.launching import torchrun
 pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
+ARMS = [*ARCHITECTURES, "muon"]
 TOLERANCE = 1e-5
+MUON_TOLERANCE = 5e-5  # torch's Muon orthogonalises in bf16, whose rounding carries the last bits of a sum far
 
 
 def start(processes: int, mode: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -57,24 +59,21 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, dict[str, An
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_two_processes_have_the_loss_curve_of_one(
-    found: Mapping[str, dict[str, Any]], strategy: str, architecture: str
-) -> None:
-    one, two = found["one"][architecture], found["two"][strategy][architecture]
+@pytest.mark.parametrize("arm", ARMS)
+def test_two_processes_have_the_loss_curve_of_one(found: Mapping[str, dict[str, Any]], strategy: str, arm: str) -> None:
+    one, two = found["one"][arm], found["two"][strategy][arm]
     assert len(one["rows"]) == len(two["rows"]) == 20
     assert one["rows"][-1][0] < one["rows"][0][0] - 0.1  # it learns, so equal curves say something
-    torch.testing.assert_close(torch.tensor(two["rows"]), torch.tensor(one["rows"]), rtol=0, atol=TOLERANCE)
+    tolerance = MUON_TOLERANCE if arm == "muon" else TOLERANCE
+    torch.testing.assert_close(torch.tensor(two["rows"]), torch.tensor(one["rows"]), rtol=0, atol=tolerance)
     assert two["tokens"] == one["tokens"]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_two_processes_have_the_metrics_of_one(
-    found: Mapping[str, dict[str, Any]], strategy: str, architecture: str
-) -> None:
+@pytest.mark.parametrize("arm", ARMS)
+def test_two_processes_have_the_metrics_of_one(found: Mapping[str, dict[str, Any]], strategy: str, arm: str) -> None:
     """Gradient norms, measures of experts, state machines of ghosts, held-out loss and matches."""
-    one, two = found["one"][architecture], found["two"][strategy][architecture]
+    one, two = found["one"][arm], found["two"][strategy][arm]
     for kind in ("logged", "held_out"):
         assert one[kind].keys() == two[kind].keys()
         for name, value in one[kind].items():
