@@ -106,8 +106,8 @@ RULES = (
     Rule(r"python -m moe_hub\.experiments (plan|run) (configs/experiments/\w+\.yaml)", "plain",
          r"python -m moe_hub.experiments plan \2"),
     Rule(r"python -m moe_hub\.experiments table (configs/experiments/\w+\.yaml)( --document \S+)?", "plain",
-         r"python -m moe_hub.experiments table \1"),
-    Rule(r"python -m moe_hub\.experiments report (\S+) --out report\.html", "plain"),
+         r"python -m moe_hub.experiments table \1", code=1),  # no run has finished
+    Rule(r"python -m moe_hub\.experiments report (\S+) --out report\.html", "plain", code=1),
     Rule(r"python -m moe_hub\.sweeps (run|table) configs/sweeps/rates\.yaml", "plain",
          "python -m moe_hub.sweeps table configs/sweeps/rates.yaml", code=1),  # no trial is complete
     # --- the page
