@@ -124,8 +124,8 @@ def _match_metrics(hits: dict[str, int], trials: dict[str, int]) -> dict[str, fl
         "val/exact_match_ci_low": low,
         "val/exact_match_ci_high": high,
     }
-    for name in sorted(trials):
-        share = hits[name] / trials[name] if trials[name] else math.nan
+    for name in sorted(name for name, count in trials.items() if count):  # a phase that no sample has is no number
+        share = hits[name] / trials[name]
         if name in PHASES:
             result[f"lambda/exact_match/{name}"] = share
         elif name != "all":
