@@ -110,6 +110,7 @@ def test_a_text_is_loaded_once_and_a_changed_byte_is_said(tmp_path: Path, monkey
 
 
 @pytest.mark.browser
+@pytest.mark.timeout(900)  # ten processes and two tabs: a busy machine takes its time
 def test_a_row_is_timed_until_it_is_drawn(found: Findings, run: RunDirectory, tmp_path: Path, playwright: Any) -> None:
     with Dashboard(run.path.parent, tmp_path / "data") as site, browser(playwright) as tabs:
         page = live_browser.open_on(tabs, site, run, live_reading.LOSS, 299)
