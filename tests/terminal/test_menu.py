@@ -32,6 +32,7 @@ from moe_hub.workbench.fields import form_fields
 
 Scene = Callable[[MenuApp, Pilot[Any]], Awaitable[None]]
 Play = Callable[..., None]
+NAMES = ("watch", "runs", "talk", "data", "dashboard", "new")
 
 
 @pytest.fixture
@@ -418,8 +419,12 @@ def test_every_screen_fits_80_columns(bench: Bench) -> None:
     async def perform() -> None:
         app = MenuApp(bench)
         async with app.run_test(size=(80, 24)) as pilot:
-            for key in ("f1", "f2", "f3", "f4", "f5", "f6"):
+            await until(pilot, lambda: app.focused in app.tab("new").query("*"))
+            labels = [str(each.query_one("#label", Static).content) for each in app.query(Select)]
+            assert "Select" not in labels  # each shows its value
+            for key, name in zip(("f2", "f3", "f4", "f5", "f6", "f1"), NAMES, strict=True):
                 await pilot.press(key)
+                await until(pilot, lambda name=name: app.shown == name and app.focused in app.tab(name).query("*"))
                 await pilot.pause()
                 shown = [each for each in app.screen.query("Button, Input, Select") if each.region.width]
                 assert shown

@@ -92,7 +92,8 @@ class MenuApp(App[None]):
 
     def action_show(self, key: str) -> None:
         """Opens a screen."""
-        if len(self.screen_stack) == 1:
+        if len(self.screen_stack) == 1 and self.query_one(TabbedContent).active != key:
+            self.screen.set_focus(None)  # a focus that is left behind brings the old screen back
             self.query_one(TabbedContent).active = key
 
     def action_change_theme(self) -> None:

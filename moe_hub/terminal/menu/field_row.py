@@ -15,12 +15,11 @@ class Tick(Checkbox):
     """A checkbox that differs by a sign and not by its colour alone."""
 
     DEFAULT_CSS: ClassVar[str] = "Tick > .toggle--button { color: $foreground; background: $surface; }"
-    BUTTON_LEFT = "["
-    BUTTON_RIGHT = "]"
+    BUTTON_LEFT = BUTTON_RIGHT = ""
 
     @property
     def BUTTON_INNER(self) -> str:  # type: ignore[override]
-        return "x" if self.value else " "
+        return "[x]" if self.value else "[ ]"
 
 
 class FieldRow(Horizontal):
@@ -66,13 +65,22 @@ class FieldRow(Horizontal):
         return found
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the control is there and holds a value."""
+        return self.is_mounted and self.control.is_mounted
+
+    @property
     def value(self) -> Any:
         """What the control holds."""
         value = self.control.value
         return _unescaped(str(value)) if self.field.is_template else value
 
     def fill(self, value: Any) -> None:
-        """Sets the control."""
+        """Sets the control, once it is there."""
+        if not self.is_ready:
+            self._first = value
+            self.call_after_refresh(self.fill, value)
+            return
         control = self.control
         if isinstance(control, Checkbox):
             control.value = bool(value)

@@ -40,7 +40,8 @@ class MenuTab(Vertical):
         """Moves the focus to a part of this screen, unless it is on the screen already: a person may be typing."""
         focused = self.app.focused
         if focused is None or self not in focused.ancestors:
-            self.query_one(selector).focus()
+            # At once: `focus` would do it later, and bring this screen back where a person has gone on to another.
+            self.screen.set_focus(self.query_one(selector))
 
     def attempt(self, work: Callable[[], str | None]) -> bool:
         """Does the work and says what it returns; an error for people is shown as one, and the answer is False."""

@@ -58,6 +58,7 @@ class NewRunScreen(MenuTab):
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
+        self._filled = FIRST_PRESET  # the preset whose values the form was given
         self._base = bench.presets.values(FIRST_PRESET)
         self._raw = to_raw(self._base)
         # By path, and `section NAME`: made when they are first shown, for most fields are not for most runs.
@@ -109,7 +110,7 @@ class NewRunScreen(MenuTab):
     def values(self) -> dict[str, Any]:
         """What the form holds, by field; those that are not shown too."""
         # From the controls themselves: what was typed a moment ago need not have been told yet.
-        self._raw |= {path: row.value for path, row in self._rows.items() if row.is_mounted}
+        self._raw |= {path: row.value for path, row in self._rows.items() if row.is_ready}
         return dict(self._raw)
 
     @on(Input.Changed)
@@ -117,7 +118,8 @@ class NewRunScreen(MenuTab):
     @on(Select.Changed)
     def _changed(self, event: Input.Changed | Checkbox.Changed | Select.Changed) -> None:
         if event.control.id == "preset":
-            self._fill()
+            if self.preset != self._filled:  # said when the selector is made, too
+                self._fill()
         else:
             if self._timer is not None:
                 self._timer.stop()
@@ -126,7 +128,7 @@ class NewRunScreen(MenuTab):
     def _fill(self) -> None:
         """Sets every field to the preset's values."""
         try:
-            self._base = self.bench.presets.values(self.preset)
+            self._base, self._filled = self.bench.presets.values(self.preset), self.preset
         except MoeHubError as error:
             self.notify(str(error), severity="error", markup=False)
             return
@@ -265,7 +267,7 @@ class NewRunScreen(MenuTab):
             with self.prevent(Select.Changed):
                 select.set_options(self._preset_options())
                 select.value = name
-            self._base = self.bench.presets.values(name)
+            self._base, self._filled = self.bench.presets.values(name), name
             self._check()
 
     def _save_preset(self, name: str) -> str:

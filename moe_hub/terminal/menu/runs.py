@@ -19,10 +19,12 @@ from moe_hub.terminal.menu.bench import Bench
 from moe_hub.terminal.menu.dialogs import Ask, Read
 from moe_hub.terminal.menu.menu_tab import MenuTab
 from moe_hub.terminal.table import age, number, one_line
+from moe_hub.terminal.watch import cut
 from moe_hub.workbench import obeying
 
 POLL_S = 2.0
 COLUMNS = ("", "Run", "State", "Step", "Loss", "Val loss", "Age", "Label and tags")
+WIDE = 120  # columns from which run ids are shown whole
 Cells = tuple[str, ...]
 
 
@@ -110,7 +112,7 @@ class RunsScreen(MenuTab):
         about = " ".join(filter(None, [one_line(run.label), *(f"#{one_line(tag)}" for tag in run.tags)]))
         return (
             "*" if run.run_id in self._marked else " ",
-            run.run_id,
+            run.run_id if self.size.width >= WIDE else cut(run.run_id, 36),
             run.state + place,
             f"{run.step:,}/{run.max_steps:,}",
             number(run.metrics.get("train/loss")),

@@ -118,7 +118,7 @@ class WatchScreen(MenuTab):
             return
         self._chosen = str(event.value)
         self._poll()
-        self.query_one("#panels").focus()
+        self.screen.set_focus(self.query_one("#panels"))
 
     def _poll(self) -> None:
         """Reads what is new, while the screen is seen."""
