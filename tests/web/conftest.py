@@ -16,7 +16,7 @@ import pytest
 from flask.testing import FlaskClient
 
 sys.path.insert(0, str(Path(__file__).parent))
-from browser import FLAGS, SMALL_OVERRIDES, Site, Watched, chromium
+from browser import FLAGS, SMALL_OVERRIDES, Site, Watched, chromium, load_factor
 from fake_trainer import TOKENS_PER_STEP, rows_of
 
 from moe_hub import launch
@@ -136,6 +136,7 @@ def visit(site: Site, chrome: Any) -> Iterator[Callable[..., Watched]]:
     def open_page(path: str = "", **options: Any) -> Watched:
         context = chrome.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
         contexts.append(context)
+        context.set_default_timeout(30_000 * min(5.0, load_factor()))
         watched = Watched(context.new_page(), site.address)
         opened.append(watched)
         watched.page.goto(site.address + path)
