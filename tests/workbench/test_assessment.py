@@ -93,6 +93,12 @@ def test_the_command_pastes_into_a_shell_and_gives_the_same_config(
     assert load_config(preset="geometric_lambda", overrides=overrides) == result.config
 
 
+def test_several_processes_are_started_by_torchrun() -> None:
+    words = shlex.split(command({"train.parallel.processes": 2}, "basic_comparison", None, Path("runs")))
+    assert words[:6] == ["torchrun", "--standalone", "--nproc-per-node", "2", "-m", "moe_hub.train"]
+    assert words[6:] == ["--preset", "basic_comparison", "--set", "train.parallel.processes=2"]
+
+
 def test_another_runs_folder_is_part_of_the_command() -> None:
     assert command({}, "geometric_lambda", None, Path("my runs")).endswith("--runs-dir 'my runs'")
     assert "--config presets/mine.yaml" in command({}, "mine", Path("presets/mine.yaml"), Path("runs"))
