@@ -234,6 +234,19 @@ def test_a_menu_without_its_guard_ends_and_restores_the_terminal(
     assert not terminal.modes()[1049]
 
 
+def test_the_menu_can_be_suspended_and_brought_back(open_terminal: Callable[..., Terminal], store: RunStore) -> None:
+    terminal = open_terminal()
+    open_menu(terminal, store)
+    terminal.press("ctrl+z")
+    terminal.wait(lambda: "Stopped" in terminal.text and not terminal.modes()[1049])
+    terminal.child.sendline("fg")
+    terminal.wait(lambda: terminal.modes()[1049] and "f9 Start" in terminal.text)
+    terminal.press("ctrl+q")
+    terminal.wait(lambda: not terminal.modes()[1049])
+    terminal.child.sendline("echo usable $((40 + 2))")
+    terminal.wait("usable 42")
+
+
 def menu_pid(terminal: Terminal) -> int:
     """The process that draws."""
     for process in psutil.Process(terminal.child.pid).children(recursive=True):

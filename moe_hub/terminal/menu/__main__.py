@@ -18,9 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     # The token cache of this menu, and of the trainers that it starts, lies in its data folder, as with the page.
     os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
-    jobs = Path(os.environ.get(JOBS_VARIABLE) or tempfile.mkdtemp(prefix="moe-hub-menu-"))
-    app = MenuApp(open_bench(options.runs_dir, options.data_dir, jobs), light=options.light)
-    app.run()
+    with tempfile.TemporaryDirectory(prefix="moe-hub-menu-") as own:
+        jobs = Path(os.environ.get(JOBS_VARIABLE) or own)
+        app = MenuApp(open_bench(options.runs_dir, options.data_dir, jobs), light=options.light)
+        app.run()
     return app.return_code or 0
 
 
