@@ -9,8 +9,8 @@ from pathlib import Path
 # In the order in which they must load.
 STYLES = ("vendor/bootstrap.min.css", "tokens.css", "workbench.css", "live.css")
 SCRIPTS = (
-    "core.js", "address.js", "figure.js", "status.js", "runs.js", "form.js", "tabs.js", "sweeps.js", "analysis.js", "inference.js",
-    "compare.js", "models.js", "upload.js", "report.js", "data.js", "live.js",
+    "core.js", "address.js", "figure.js", "status.js", "runs.js", "form.js", "tabs.js", "sweeps.js", "analysis.js",
+    "inference.js", "compare.js", "models.js", "upload.js", "report.js", "data.js", "live.js",
 )  # fmt: skip
 PLOTLY_2D, PLOTLY_3D = "vendor/plotly-cartesian.min.js", "vendor/plotly-gl3d.min.js"
 
