@@ -15,7 +15,8 @@ import pyte
 KEYS = {
     "enter": "\r", "tab": "\t", "escape": "\x1b", "down": "\x1b[B", "up": "\x1b[A", "backspace": "\x7f", "space": " ",
     "f1": "\x1bOP", "f2": "\x1bOQ", "f3": "\x1bOR", "f4": "\x1bOS", "f5": "\x1b[15~", "f6": "\x1b[17~",
-    "f7": "\x1b[18~", "f8": "\x1b[19~", "f9": "\x1b[20~", "ctrl+q": "\x11", "ctrl+t": "\x14", "ctrl+z": "\x1a", "shift+tab": "\x1b[Z",
+    "f7": "\x1b[18~", "f8": "\x1b[19~", "f9": "\x1b[20~", "ctrl+q": "\x11", "ctrl+t": "\x14", "ctrl+z": "\x1a",
+    "shift+tab": "\x1b[Z",
     "pagedown": "\x1b[6~",
 }  # fmt: skip
 _MODE = re.compile(rb"\x1b\[\?([0-9;]+)([hl])")
