@@ -155,7 +155,7 @@ def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs_dir = tmp_path_factory.mktemp("trained")
     flags = [part for override in [*SMALL_OVERRIDES, "train.max_steps=60"] for part in ("--set", override)]
     command = [sys.executable, "-m", "moe_hub.train", "--preset", "geometric_lambda", "--runs-dir", str(runs_dir)]
-    subprocess.run([*command, *flags], check=True, capture_output=True, timeout=240)
+    subprocess.run([*command, *flags], check=True, capture_output=True, timeout=900)
     return runs_dir
 
 
