@@ -19,7 +19,7 @@ from textual.widgets import Input, Static
 from moe_hub.terminal.menu.app import MenuApp
 from moe_hub.terminal.menu.bench import open_bench
 
-SIZE = (120, 36)
+SIZE, WIDE = (120, 36), (152, 40)
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}")  # Rich names a font on another host: documents need no network
 Scene = Callable[[MenuApp, Pilot[Any]], Awaitable[None]]
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     runs_dir, data_dir, out = map(Path, arguments[:3])
     only = set(arguments[3:])
     out.mkdir(parents=True, exist_ok=True)
-    shots = [(key, name, scene, False, SIZE) for key, name, scene in SCENES]
+    shots = [(key, name, scene, False, WIDE if key == "new" else SIZE) for key, name, scene in SCENES]
     shots += [("watch", "watch-light", watch, True, SIZE), ("watch", "watch-80x24", watch, False, (80, 24))]
     for key, name, scene, light, size in shots:
         if not only or name in only:

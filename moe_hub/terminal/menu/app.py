@@ -35,7 +35,7 @@ class MenuApp(App[None]):
 
     TITLE = "MoE Hub"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide"), (150, "-wider")]
     CSS: ClassVar[str] = """
     TabPane { padding: 0; height: 1fr; }
     MenuTab { height: 1fr; }
@@ -44,9 +44,9 @@ class MenuApp(App[None]):
     Tabs { height: 2; }
     Footer { height: 1; }
     Button.-style-default { min-width: 6; }
-    .-wide #side { display: block; }
-    .-wide #grid { layout: grid; grid-size: 2; grid-rows: auto; grid-gutter: 0 1; }
-    .-wide #panel-log { column-span: 2; }
+    .-wider #side { display: block; }
+    .-wide #grid, .-wider #grid { layout: grid; grid-size: 2; grid-rows: auto; grid-gutter: 0 1; }
+    .-wide #panel-log, .-wider #panel-log { column-span: 2; }
     .wrong { color: $error; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
