@@ -115,7 +115,8 @@ def command(changed: Mapping[str, Any], preset: str | None, preset_file: Path | 
 
     For several processes it is torchrun's.
     """
-    processes = int(changed.get("train.parallel.processes", 1))
+    asked = changed.get("train.parallel.processes", 1)
+    processes = asked if isinstance(asked, int) else 1  # what a person is still typing may be no number
     words = ["python", "-m", "moe_hub.train"]
     if processes > 1:
         words = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", "moe_hub.train"]
