@@ -48,7 +48,7 @@ def run(options: Options) -> PartResult:
 
 
 def _rows(architecture: str, arms: dict[str, list[dict[str, float]]]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for arm, turns in arms.items():
         speed = statistics.median(turn["tokens"] / turn["wall_s"] for turn in turns)
         cpu_ms = statistics.median(turn["cpu_s"] / STEPS * 1e3 for turn in turns)

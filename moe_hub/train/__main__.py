@@ -63,7 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2  # nothing was started: the command line, the config or the data is to be mended
     if processes > 1:
         begin = ["--resume" if options.resume else "--adopt", run.run_id]
-        return supervise(run, processes, ["--runs-dir", str(options.runs_dir), *begin])
+        try:
+            return supervise(run, processes, ["--runs-dir", str(options.runs_dir), *begin])
+        except MoeHubError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
     return _train(run, resume=options.resume is not None)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from moe_hub.config import load_config
+from moe_hub.errors import RunError
 from moe_hub.runs import control
 from moe_hub.runs.status import write_status
 from moe_hub.runs.store import RunDirectory, RunStore
@@ -66,10 +67,22 @@ def test_while_it_starts_the_status_names_this_process(run: RunDirectory, fake_t
     assert f'"pid": {os.getpid()}' in (run.path / "seen").read_text()
 
 
+def test_a_run_that_another_process_trains_is_left_alone(
+    run: RunDirectory, fake_torchrun: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "BEGIN_PATIENCE_S", 0.0)
+    fake_torchrun[0] = "raise SystemExit('started')"
+    before = run.status()
+    with RunDirectory(run.path).lock(), pytest.raises(RunError, match="held by another process"):
+        launching.supervise(run, 2, [])
+    assert run.status() == before
+
+
 @pytest.mark.parametrize(("state", "code"), [("finished", 0), ("stopped", 0), ("failed", 1)])
 def test_what_rank_0_wrote_stays(run: RunDirectory, fake_torchrun: list[str], state: str, code: int) -> None:
-    said = replace(run.status(), state=state, exit_reason="said by rank 0")  # type: ignore[type-var]
-    write_status(run.path / "control", said)
+    made = run.status()
+    assert made is not None
+    write_status(run.path / "control", replace(made, state=state, exit_reason="said by rank 0"))
     source, target = run.path / "control" / "status.json", run.path / "status.json"
     fake_torchrun[0] = f"import shutil; shutil.copy({str(source)!r}, {str(target)!r})"
     assert launching.supervise(run, 2, []) == code

@@ -23,6 +23,7 @@ from moe_hub.runs import control
 from moe_hub.runs.status import LIVE_STATES, Status, process_identity, write_status
 from moe_hub.runs.store import RunDirectory
 
+BEGIN_PATIENCE_S = 5.0  # whoever reconciles the runs may hold one for a moment
 LOCK_PATIENCE_S = 40.0  # torchrun gives the others 30 s to end
 
 
@@ -41,7 +42,8 @@ def under_torchrun() -> bool:
 def supervise(run: RunDirectory, processes: int, arguments: Sequence[str]) -> int:
     """Trains the run with that many processes and returns the exit code: 0 finished or stopped, 1 failed.
 
-    Ctrl-C, SIGTERM and SIGHUP ask the run to save and stop; a second Ctrl-C ends all processes.
+    Ctrl-C, SIGTERM and SIGHUP ask the run to save and stop; a second Ctrl-C ends all processes. Raises `RunError` where
+    another process trains the run.
     """
     _begin(run)
     threads = max(1, (os.cpu_count() or 1) // processes)
@@ -55,11 +57,15 @@ def supervise(run: RunDirectory, processes: int, arguments: Sequence[str]) -> in
 
 
 def _begin(run: RunDirectory) -> None:
-    """Puts this process into the status until rank 0 has its own there: loading torch takes a while."""
-    with contextlib.suppress(RunError, OSError), run.lock(LOCK_PATIENCE_S):
+    """Puts this process into the status until rank 0 has its own there: loading torch takes a while.
+
+    Raises `RunError` where another process trains the run.
+    """
+    with run.lock(BEGIN_PATIENCE_S):
         status = run.status() or Status(state="starting")
         starting = replace(status, state="starting", reason="", exit_reason="", failure={}, heartbeat=time.time())
-        write_status(run.path, replace(starting, **process_identity()))
+        with contextlib.suppress(OSError):  # a full disk: readers see the old status for a while
+            write_status(run.path, replace(starting, **process_identity()))
 
 
 @contextlib.contextmanager
