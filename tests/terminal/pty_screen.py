@@ -61,7 +61,7 @@ class Terminal:
         if b"\x1b[6n" in content:  # where is the cursor?
             self.child.send(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
 
-    def wait(self, holds: str | Callable[[], object], timeout_s: float = 90.0) -> str:
+    def wait(self, holds: str | Callable[[], object], timeout_s: float = 240.0) -> str:
         """The screen once it holds a text, or once the function is true; fails with the screen where it does not."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -26,9 +26,9 @@ from moe_hub.web import create_dashboard, ids
 from moe_hub.workbench.fields import to_raw
 
 SIZES = [(80, 24), (200, 50)]
-# Steps that take long enough to be held between two of them.
-SLOW = ("train.max_steps=20", "train.batch_size=64", "train.log_every=1", "data.num_train_samples=256",
-        "data.num_eval_samples=16", "train.eval_every=1000")  # fmt: skip
+# A run that makes steps from the start and does not end by itself.
+QUICK = ("train.max_steps=100000", "train.batch_size=4", "train.log_every=1", "data.num_train_samples=256",
+         "data.num_eval_samples=16", "train.eval_every=100000", "train.checkpoint_every=100000")  # fmt: skip
 RAW_MODES = (1000, 1002, 1003, 1006, 1049, 2004, 1004)
 
 pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -155,7 +155,7 @@ def start_on_the_page(store: RunStore, overrides: Sequence[str]) -> RunDirectory
 def test_what_the_page_started_is_watched_and_stopped_in_the_terminal(
     open_terminal: Callable[..., Terminal], store: RunStore
 ) -> None:
-    run = start_on_the_page(store, [*SLOW, "train.max_steps=500"])
+    run = start_on_the_page(store, QUICK)
     terminal = open_terminal()
     terminal.run(["watch", "latest", "--runs-dir", str(store.runs_dir)])
     terminal.wait(lambda: step_of(terminal) >= 2 and terminal.shows(r"[⠁-⣿]"))
@@ -170,7 +170,7 @@ def test_what_the_terminal_started_is_watched_and_stopped_on_the_page(
     open_terminal: Callable[..., Terminal], store: RunStore
 ) -> None:
     terminal = open_terminal()
-    flags = [word for each in (*SLOW, "train.max_steps=500") for word in ("--set", each)]
+    flags = [word for each in QUICK for word in ("--set", each)]
     terminal.run(["train", "--preset", "basic_comparison", "--runs-dir", str(store.runs_dir), *flags])
     app = create_dashboard(runs_dir=store.runs_dir, data_dir=store.runs_dir.parent / "page")
     client = app.server.test_client()
@@ -199,7 +199,7 @@ def test_what_the_terminal_started_is_watched_and_stopped_on_the_page(
 def test_kill_of_the_menu_leaves_the_run_alive_and_the_terminal_usable(
     open_terminal: Callable[..., Terminal], store: RunStore
 ) -> None:
-    config = load_config("basic_comparison", overrides=[*SLOW, "train.max_steps=500"])
+    config = load_config("basic_comparison", overrides=QUICK)
     run_id = launch.launch_run(store.runs_dir, config)
     run = store.open(run_id)
     terminal = open_terminal()
@@ -260,7 +260,7 @@ def is_moving(run: RunDirectory) -> bool:
     """Whether the run makes steps."""
     begin = read_status(run.path)
     assert begin is not None
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         status = read_status(run.path)
         if run.state() == "running" and status is not None and status.step > begin.step:
