@@ -29,7 +29,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
 
 
 class Plan(Section):
-    """What is compared. `set` holds config keys of all arms, `arms` those of each; differences are from `baseline`."""
+    """What is compared. `set` holds config keys of all arms, `arms` those of each; differences are from `baseline`.
+
+    `equal_compute`: the arm whose operations are the budget of that column; by default the cheapest.
+    """
 
     name: Name
     question: str = ""
@@ -39,6 +42,7 @@ class Plan(Section):
     metrics: dict[str, Literal["min", "max"]] = Field(default={"val/loss": "min"}, min_length=1)
     arms: dict[Name, dict[str, Any]] = Field(min_length=1)
     baseline: Name | None = None
+    equal_compute: Name | None = None
 
     def cells(self) -> Iterator[tuple[str, int]]:
         """(arm, seed), all arms of a seed before the next seed, so that a stop leaves whole seeds."""
@@ -64,10 +68,9 @@ def read_plan(path: Path) -> Plan:
         plan = Plan.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_problem(path, item) for item in error.errors())) from None
-    if plan.baseline is not None and plan.baseline not in plan.arms:
-        raise ConfigError(
-            f"experiment {path}: baseline: {plan.baseline} is no arm{did_you_mean(plan.baseline, plan.arms)}"
-        )
+    for key, named in (("baseline", plan.baseline), ("equal_compute", plan.equal_compute)):
+        if named is not None and named not in plan.arms:
+            raise ConfigError(f"experiment {path}: {key}: {named} is no arm{did_you_mean(named, plan.arms)}")
     for arm, seed in plan.cells():
         try:
             plan.config(arm, seed)

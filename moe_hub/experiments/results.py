@@ -1,8 +1,9 @@
 """The numbers of an experiment: mean, standard deviation and 95 % interval over seeds, and differences seed by seed.
 
 Each metric is read twice: at equal steps (the end of each run) and at equal compute (the value that a run had reached
-when it had used as many operations as the cheapest arm used in all). A run that is cut off there had not lowered its
-learning rate yet, which speaks against it: an arm of the plan that trains a cheap model for longer is the fairer row.
+when it had used as many operations as one arm used in all). A run that is cut off early there had not lowered its
+learning rate yet, which speaks against it: so a plan does best to have an arm that trains a cheap model for as long as
+the others cost, and to take that arm's operations.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from moe_hub.runs.history import RunHistory
 from moe_hub.runs.reader import MetricReader
 
 CPU_TIME = "time/cpu_s"
+SAME = 0.02  # operations that differ by less are the same: rows of a batch are not equally full in every seed
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, 1 to 10; beyond, a fit that is right to 0.003.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -57,10 +59,14 @@ class Cell:
         return float(values[-1]) if len(values) else math.nan
 
     def at_flops(self, metric: str, budget: float) -> float:
-        """The metric after `budget` operations, between two evaluations by a straight line; NaN before the first."""
+        """The metric after `budget` operations, between two evaluations by a straight line.
+
+        NaN before the first evaluation, and where the run ended earlier.
+        """
         used = self.flops_per_token * self.history.x_values(metric, "tokens")
         _, values = self.history.series(metric)
-        return math.nan if not len(used) or budget < used[0] else float(np.interp(budget, used, values))
+        reached = len(used) and used[0] <= budget <= (1 + SAME) * used[-1]
+        return float(np.interp(budget, used, values)) if reached else math.nan
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,9 @@ def collect(ledger: Ledger, plan: Plan) -> list[Arm]:
     return [Arm(arm, cells[arm]) for arm in plan.arms if arm in cells]
 
 
-def budget_of(arms: Sequence[Arm]) -> float:
-    """The operations of the cheapest run."""
-    return min((cell.flops for arm in arms for cell in arm.cells.values()), default=math.nan)
+def budget_of(arms: Sequence[Arm], name: str | None = None) -> float:
+    """The operations of an arm, by default of the cheapest; NaN where it has no finished run."""
+    return min((arm.mean("flops") for arm in arms if name in (None, arm.name)), default=math.nan)
 
 
 def estimate(values: Sequence[float]) -> Estimate:

@@ -65,7 +65,7 @@ def costs(arms: Sequence[Arm]) -> str:
 def results(plan: Plan, arms: Sequence[Arm]) -> str:
     """Mean and half width of the 95 % interval over seeds, at equal steps, at equal compute, and minus the baseline."""
     baseline = next((arm for arm in arms if arm.name == plan.baseline), None)
-    budget = budget_of(arms)
+    budget = budget_of(arms, plan.equal_compute)
     rows = [["metric", "arm", "equal steps", "sd", "n", f"equal compute ({budget / 1e12:.2f} TFLOP)"]]
     rows[0] += [f"minus {baseline.name}, seed by seed"] if baseline else []
     for metric in plan.metrics:

@@ -93,7 +93,9 @@ def test_equal_compute_stops_every_run_at_the_budget_of_the_cheapest(finished: t
     assert (dense.name, dense.mean("cpu_s")) == ("dense", 40.0)
     assert dense.equal_steps("val/loss").mean == pytest.approx(1.1)  # mean of 1.0 and 1.2
     budget = budget_of([dense, hgnn])
-    assert budget == dense.cells[0].flops < hgnn.cells[0].flops
+    assert budget == dense.cells[0].flops < hgnn.cells[0].flops == budget_of([dense, hgnn], "hgnn")
+    assert math.isnan(dense.cells[0].at_flops("val/loss", hgnn.cells[0].flops)), "it ended earlier"
+    assert dense.cells[0].at_flops("val/loss", 1.01 * budget) == 1.0, "the same, but for the filling of rows"
     assert dense.equal_compute("val/loss", budget).mean == pytest.approx(1.1)
     step = 20 * dense.cells[0].flops_per_token / hgnn.cells[0].flops_per_token
     assert math.isnan(hgnn.cells[0].at_flops("val/loss", budget)), "its first evaluation, at step 10, came later"
