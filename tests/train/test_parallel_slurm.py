@@ -29,7 +29,7 @@ SMALL = (
     "model.architecture=dense", "model.d_model=16", "model.num_heads=2", "model.num_layers=1", "model.max_seq_len=64",
     "train.max_steps=200000", "train.batch_size=2", "train.eval_every=200000", "train.checkpoint_every=200000",
     "train.precision=fp32", "train.threads=1", "data.num_train_samples=50", "data.num_eval_samples=5",
-    "data.max_term_size=7",
+    "data.max_term_size=9",
 )  # fmt: skip
 
 
@@ -69,10 +69,11 @@ class Job:
         return self.log.read_text().count("requeue 4711")
 
 
-def wait(condition: Callable[[], bool], job: Job) -> None:
+def wait(condition: Callable[[], bool], job: Job, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, (job.folder / "job.log").read_text()[-4000:]
+        ended = process.poll() is not None or time.monotonic() > deadline
+        assert not ended, (job.folder / "job.log").read_text()[-4000:]
         time.sleep(0.1)
 
 
@@ -82,7 +83,7 @@ def test_it_saves_requeues_and_goes_on(tmp_path: Path) -> None:
     for attempt, number in enumerate((signal.SIGUSR1, signal.SIGTERM), 1):  # the time is up; the job is preempted
         process = job.begin()
         try:
-            wait(partial(job.trains_beyond, reached), job)
+            wait(partial(job.trains_beyond, reached), job, process)
             process.send_signal(number)
             assert process.wait(timeout=PATIENCE_S) == 0, (tmp_path / "job.log").read_text()[-4000:]
         finally:
