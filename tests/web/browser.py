@@ -67,7 +67,11 @@ class Site:
                  "--data-dir", str(self.data_dir)],
                 stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
-        until(lambda: _answers(self.address + "healthz"), 60)
+        try:
+            until(lambda: _answers(self.address + "healthz"), 240)  # a second on an idle machine
+        except BaseException:
+            self.kill()  # nobody else knows of it yet
+            raise
 
     def _program(self) -> list[str]:
         """The web command; with `patience_s` each stage of a stop lasts only that long."""
