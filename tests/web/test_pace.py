@@ -17,6 +17,7 @@ from conftest import Page, write_run
 from safetensors.numpy import save_file
 
 from moe_hub.web import create_dashboard, ids
+from moe_hub.web.panels.header import CHAPTERS
 from moe_hub.workbench.assessment import shipped_values
 from moe_hub.workbench.fields import to_raw
 
@@ -138,6 +139,7 @@ def questions(page: Page) -> dict[str, Callable[[], Any]]:
     return {
         "GET /": get("/"),
         "GET /healthz": get("/healthz"),
+        "GET /help/<path:page>": get(f"/help/{CHAPTERS['']}"),
         "GET /_dash-layout": get("/_dash-layout"),
         "GET /_dash-dependencies": get("/_dash-dependencies"),
         "GET /assets/<path:filename>": get("/assets/core.js"),
