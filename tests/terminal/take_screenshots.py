@@ -6,6 +6,7 @@ The runs are those of a folder; the newest one is watched. What is asked of Talk
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from moe_hub.terminal.menu import dashboard as dashboard_screen
 from moe_hub.terminal.menu.app import MenuApp
 from moe_hub.terminal.menu.bench import open_bench
 
@@ -92,6 +94,8 @@ def main(arguments: Sequence[str]) -> int:
     runs_dir, data_dir, out = map(Path, arguments[:3])
     only = set(arguments[3:])
     out.mkdir(parents=True, exist_ok=True)
+    os.environ["USER"] = "you"
+    dashboard_screen.socket.gethostname = lambda: "login-node"  # no document names a machine
     shots = [(key, name, scene, False, WIDE if key == "new" else SIZE) for key, name, scene in SCENES]
     shots += [("watch", "watch-light", watch, True, SIZE), ("watch", "watch-80x24", watch, False, (80, 24))]
     for key, name, scene, light, size in shots:
