@@ -56,7 +56,7 @@ def assert_same_rows(one: RunDirectory, other: RunDirectory) -> None:
         reader.poll()
         histories.append(reader.history())
     names = [sorted(name for name in each.names() if not name.startswith(EVERYTHING)) for each in histories]
-    assert names[0] == names[1]
+    assert names[0] == names[1] != []
     for name in names[0]:
         (steps, values), (at, expected) = (each.arrays(name) for each in histories)
         assert steps.tolist() == at.tolist(), name
