@@ -83,7 +83,7 @@ def test_a_download_is_a_whole_archive(page: Any, run: RunDirectory, whole: bool
     archive = zipfile.ZipFile(io.BytesIO(answer.data))
     assert archive.testzip() is None
     names = {name.rpartition("/")[2] for name in archive.namelist()}
-    assert names == {"model.safetensors", "config.json"} | (
+    assert names == {"model.safetensors", "config.json", "README.md"} | (
         {"optimizer.safetensors", "trainer_state.json"} if whole else set()
     )
     content = archive.read(f"{run.run_id}-step_00000040/model.safetensors")
