@@ -59,6 +59,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "run_training", lambda run, **_: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHOICES)
 def test_same_choices_same_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     preset, typed, overrides = CHOICES[name]
