@@ -28,7 +28,7 @@ from moe_hub.runs.status import Status, read_status, write_status
 from moe_hub.runs.store import RunStore
 from moe_hub.runs.writer import MetricWriter
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 QUICK_PROGRAMS = ("make", "extra", "true", "df", "curl", "python3", "bash")
 TINY_OVERRIDES = tuple(TINY.replace("--set ", "").split())
 LIVE_ORDER = ("watch latest --once", "pause latest", "resume latest", "save latest", "stop latest")
@@ -190,6 +190,7 @@ def test_a_command_that_needs_a_model(
 
 @pytest.mark.training
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_commands_of_a_live_run(
     tmp_path: Path, type_it: Callable[[Workspace, str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
