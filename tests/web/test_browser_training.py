@@ -160,3 +160,25 @@ def test_a_killed_run_is_interrupted_and_resumed_with_one_click(site: Site, visi
     assert steps == sorted(set(steps))
     page.click("#stop-button")
     until(lambda: run.state() == "stopped")
+
+
+def test_two_processes_are_paused_resumed_and_stopped_from_the_page(site: Site, visit: Visit) -> None:
+    page = visit().page
+    fill_small(page, **{"train-max_steps": "20000", "train-parallel-processes": "2", "train-threads": "1"})
+    until(lambda: page.is_enabled("#start-button") and "--nproc-per-node 2" in page.inner_text("#command-preview"))
+    page.click("#start-button")
+    run = newest_run(site)
+    until(lambda: (now := run.status()) is not None and now.state == "running" and now.step > 1, 180)
+    assert (begun := run.status()) is not None
+    assert begun.world_size == 2
+    until(lambda: page.is_enabled("#pause-button"))
+    page.click("#pause-button")
+    until(lambda: run.state() == "paused" and "paused" in status(page))
+    until(lambda: page.is_enabled("#resume-button"))
+    held = run.status()
+    page.click("#resume-button")
+    until(lambda: held is not None and (now := run.status()) is not None and now.step > held.step + 1)
+    until(lambda: page.is_enabled("#stop-button"))
+    page.click("#stop-button")
+    until(lambda: run.state() == "stopped" and "stopped" in status(page), 120)
+    assert run.checkpoints()
