@@ -100,6 +100,6 @@ def test_web_from_an_empty_folder(environment: Path, tmp_path: Path) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/assets/core.js{script}", timeout=60) as answer:
             assert b"moeHub" in answer.read()
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.send_signal(signal.SIGTERM)  # a shell's background jobs ignore SIGINT
+        process.wait(60)
     assert process.returncode == 0

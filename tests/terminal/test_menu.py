@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ from moe_hub.terminal.menu.look import DARK, LIGHT
 from moe_hub.terminal.menu.new_run import NewRunScreen
 from moe_hub.workbench.assessment import is_hidden
 from moe_hub.workbench.fields import form_fields
+
+
+def run_apart(scene: Coroutine[Any, Any, None]) -> None:
+    """Runs the scene on a thread of its own: the browser's driver keeps a loop on this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, scene).result()
+
 
 Scene = Callable[[MenuApp, Pilot[Any]], Awaitable[None]]
 Play = Callable[..., None]
@@ -54,7 +62,7 @@ def play(bench: Bench) -> Play:
                 await until(pilot, lambda: app.tab(first).is_mounted and app.focused in app.tab(first).query("*"))
                 await scene(app, pilot)
 
-        asyncio.run(perform())
+        run_apart(perform())
 
     return run
 
@@ -434,4 +442,4 @@ def test_every_screen_fits_80_columns(bench: Bench) -> None:
                 assert shown
                 assert all(each.region.right <= 80 for each in shown), key
 
-    asyncio.run(perform())
+    run_apart(perform())

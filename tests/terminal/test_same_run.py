@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,13 @@ from moe_hub.train import __main__ as train_command
 from moe_hub.train import session, train
 from moe_hub.web import create_dashboard, ids
 from moe_hub.workbench.fields import to_raw
+
+
+def run_apart(scene: Coroutine[Any, Any, None]) -> None:
+    """Runs the scene on a thread of its own: the browser's driver keeps a loop on this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, scene).result()
+
 
 # A preset, what a person types into the form, and the same in the words of --set.
 CHOICES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
@@ -127,5 +136,5 @@ def menu(runs_dir: Path, preset: str, typed: dict[str, Any]) -> str:
                 await pilot.pause(0.02)
             shown.append(str(form.query_one("#command").content))
 
-    asyncio.run(perform())
+    run_apart(perform())
     return shown[0]
