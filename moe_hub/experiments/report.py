@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from moe_hub.errors import RunError
 from moe_hub.experiments.plan import Plan
 from moe_hub.experiments.results import Arm
 from moe_hub.experiments.table import document
-from moe_hub.figures.report import comparison_html
 from moe_hub.figures.view import View
 from moe_hub.runs.history import RunHistory
 
 
 def report(plan: Plan, arms: Sequence[Arm]) -> bytes:
-    """Each metric by step and by time spent training, arms as mean and band over their seeds; then the tables."""
+    """Each metric by step and by time spent training, arms as mean and band over their seeds; then the tables.
+
+    Raises `RunError` where plotly is not installed.
+    """
+    try:
+        from moe_hub.figures.report import comparison_html
+    except ImportError:
+        raise RunError("the package plotly is not installed; pip install 'moe-hub[web]', then run this again") from None
     histories = [_of_arm(cell.history, arm.name, seed) for arm in arms for seed, cell in arm.cells.items()]
     logged = set().union(*(history.names() for history in histories))
     views = [
