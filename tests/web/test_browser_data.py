@@ -17,6 +17,7 @@ import pytest
 from browser import Site, Watched, fill_small, newest_run, until
 
 from moe_hub.data.token_store import TokenStore
+from moe_hub.runs.store import RunStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -251,15 +252,15 @@ def test_the_public_files_train_from_the_page_alone_and_mixed(site: Site, visit:
     assert "68 different questions in 1000 rows" in page.inner_text("#data-report")
 
     def train(source: str, steps: int) -> Any:
-        before = {path.name for path in site.runs_dir.glob("*")}
+        store = RunStore(site.runs_dir)
+        before = set(store.ids())
         page.select_option("#data-source-select", source)
         page.click("#use-data-button")
         fill_small(page, **{"train-max_steps": str(steps), "model-max_seq_len": "64"})
         until(lambda: page.is_enabled("#start-button"))
         until(lambda: f"max_steps={steps}" in page.inner_text("#command-preview"))
         page.click("#start-button")
-        until(lambda: {path.name for path in site.runs_dir.glob("*")} - before)
-        run = newest_run(site)
+        run = store.open(until(lambda: set(store.ids()) - before).pop())
         until(lambda: run.state() == "finished", 120)
         until(lambda: page.is_enabled("#start-button"))
         return run
