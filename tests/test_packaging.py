@@ -246,7 +246,7 @@ def test_the_source_archive_holds_what_a_wheel_is_built_from(source: Path, tmp_p
 
 
 def make(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "ARGS"))}
     return subprocess.run(["make", *words], capture_output=True, text=True, check=False, cwd=cwd, env=environment)
 
 
