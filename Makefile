@@ -36,34 +36,25 @@ $(VENV)/.docs-installed: $(VENV)/.web-installed
 	@$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 
+# $(call from_system,TEST,PACKAGE,OTHERWISE): where TEST fails, installs PACKAGE; without apt-get it does OTHERWISE.
+define from_system
+	@$(1) || { echo "Installing $(2) with the system's package manager"; \
+	  if command -v apt-get >/dev/null; then \
+	    AS_ROOT=$$(test "$$(id -u)" = 0 || echo sudo); \
+	    $$AS_ROOT apt-get update -qq && \
+	    $$AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2) >/dev/null; \
+	  else $(3); fi; }
+endef
+
 browser:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-	  { echo "Installing chromium with the system's package manager"; \
-	    if command -v apt-get >/dev/null; then \
-	      AS_ROOT=$$(test "$$(id -u)" = 0 || echo sudo); \
-	      $$AS_ROOT apt-get update -qq && \
-	      $$AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
-	    else echo "Install chromium, then run this again" >&2; exit 1; fi; }
+	$(call from_system,command -v chromium >/dev/null || command -v google-chrome >/dev/null,chromium,echo "Install chromium and run this again" >&2; exit 1)
 
-# For the tests behind a proxy, which skip themselves where it is missing.
+# For tests that skip themselves where these are missing: of a proxy, and of Celery workers.
 nginx:
-	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
-	  { echo "Installing nginx with the system's package manager"; \
-	    if command -v apt-get >/dev/null; then \
-	      AS_ROOT=$$(test "$$(id -u)" = 0 || echo sudo); \
-	      $$AS_ROOT apt-get update -qq && \
-	      $$AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nginx-light >/dev/null; \
-	    else echo "No nginx here: its tests are skipped"; fi; }
+	$(call from_system,command -v nginx >/dev/null || test -x /usr/sbin/nginx,nginx-light,echo "No nginx here: its tests are skipped")
 
-# For the test of Celery workers, which skips itself where it is missing.
 redis:
-	@command -v redis-server >/dev/null || \
-	  { echo "Installing redis-server with the system's package manager"; \
-	    if command -v apt-get >/dev/null; then \
-	      AS_ROOT=$$(test "$$(id -u)" = 0 || echo sudo); \
-	      $$AS_ROOT apt-get update -qq && \
-	      $$AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; \
-	    else echo "No redis-server here: its test is skipped"; fi; }
+	$(call from_system,command -v redis-server >/dev/null,redis-server,echo "No redis-server here: its test is skipped")
 
 setup: $(VENV)/.web-installed  ## Make .venv and install the package with its web extras
 

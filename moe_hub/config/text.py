@@ -88,22 +88,22 @@ def _count(value: Any, left: int, levels: int) -> int:
     return left
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The mapping in a config file; an empty file is an empty one. Raises `ConfigError`."""
+def read_config_file(path: Path, kind: str = "config file") -> dict[str, Any]:
+    """The mapping in a YAML file, which messages call a `kind`; an empty file is an empty one. Raises `ConfigError`."""
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
-            raise ConfigError(f"config file {path} has more than {_LARGEST_FILE} bytes; a config is a short YAML file")
+            raise ConfigError(f"{kind} {path} has more than {_LARGEST_FILE} bytes; it should be a short YAML file")
         values = parse_yaml(content.decode("utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"config file {path}: {error.strerror or error}; check the path") from None
+        raise ConfigError(f"{kind} {path}: {error.strerror or error}; check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} is not YAML: {_one_line(error)}") from None
+        raise ConfigError(f"{kind} {path} is not YAML: {_one_line(error)}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"config file {path} must hold a mapping of keys, found a {type(values).__name__}")
+        raise ConfigError(f"{kind} {path} must hold a mapping of keys, found a {type(values).__name__}")
     return values
 
 

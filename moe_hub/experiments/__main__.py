@@ -12,11 +12,10 @@ from moe_hub import launch
 from moe_hub.errors import MoeHubError, RunError
 from moe_hub.experiments.ledger import Ledger
 from moe_hub.experiments.plan import Plan, read_plan
-from moe_hub.runs.status import LIVE_STATES
+from moe_hub.runs.status import Status
 
 POLL_S = 2.0
 LINE_EVERY_S = 30.0
-WAITING = LIVE_STATES | {"queued"}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -89,15 +88,12 @@ def _wait(ledger: Ledger, arm: str, seed: int) -> str:
     run = ledger.run(arm, seed)
     if run is None:
         raise RunError(f"experiment {ledger.plan.name}: the run of {arm}, seed {seed} is gone; run the command again")
-    if run.state() in ("interrupted", "stopped"):
-        launch.start(run.path, resume=True)
     progress = _Progress(f"{arm}, seed {seed}")
-    while (state := run.state()) in WAITING:
-        if state == "queued":
-            launch.start_queue(ledger.store.runs_dir)  # does nothing where a worker is at it
-        status = run.status()
+
+    def show(state: str, status: Status | None) -> None:
         progress.show(state, status.step if status else 0, status.max_steps if status else 0)
-        time.sleep(POLL_S)
+
+    state = launch.wait_for_end(run, show, poll_s=POLL_S)
     progress.end(state)
     if state == "finished":
         return ""

@@ -13,15 +13,14 @@ arms:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from moe_hub.config import Config, load_config
+from moe_hub.config import Config
+from moe_hub.config.plans import planned_config, read_plan_file
 from moe_hub.config.schema import Section, did_you_mean
 from moe_hub.errors import ConfigError
 
@@ -53,21 +52,12 @@ class Plan(Section):
     def config(self, arm: str, seed: int) -> Config:
         """The config of one run; raises `ConfigError`."""
         values = {**self.set, **self.arms[arm], "seed": seed, "name": _run_name(self.name, arm)}
-        return load_config(self.preset, overrides=[f"{key}={json.dumps(value)}" for key, value in values.items()])
+        return planned_config(self.preset, values)
 
 
 def read_plan(path: Path) -> Plan:
     """The plan of a file, every config in it checked; raises `ConfigError`."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"experiment {path} cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"experiment {path} must hold a mapping with name, arms, seeds and metrics")
-    try:
-        plan = Plan.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_problem(path, item) for item in error.errors())) from None
+    plan = read_plan_file(path, "experiment", Plan)
     for key, named in (("baseline", plan.baseline), ("equal_compute", plan.equal_compute)):
         if named is not None and named not in plan.arms:
             raise ConfigError(f"experiment {path}: {key}: {named} is no arm{did_you_mean(named, plan.arms)}")
@@ -77,13 +67,6 @@ def read_plan(path: Path) -> Plan:
         except ConfigError as error:
             raise ConfigError(f"experiment {path}, arm {arm}: {error}") from None
     return plan
-
-
-def _problem(path: Path, item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return f"experiment {path}: unknown key {where}{did_you_mean(where, Plan.model_fields)}"
-    return f"experiment {path}: {where}: {item['msg']}"
 
 
 def _run_name(plan: str, arm: str) -> str:

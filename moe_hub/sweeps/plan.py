@@ -14,17 +14,15 @@ space:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from moe_hub.config import Config, field_paths, load_config
+from moe_hub.config import Config, field_paths
+from moe_hub.config.plans import planned_config, read_plan_file
 from moe_hub.config.schema import Section, did_you_mean
-from moe_hub.config.text import parse_yaml
 from moe_hub.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
@@ -90,21 +88,12 @@ class SweepPlan(Section):
     def config(self, values: Mapping[str, Any], seed: int, number: int) -> Config:
         """The config of one run of a trial; raises `ConfigError`."""
         keys = {**self.set, **values, "seed": seed, "name": f"{self.name}-t{number}"}
-        return load_config(self.preset, overrides=[f"{key}={json.dumps(value)}" for key, value in keys.items()])
+        return planned_config(self.preset, keys)
 
 
 def read_sweep_plan(path: Path) -> SweepPlan:
     """The plan of a file, every key and bound of its space checked; raises `ConfigError`."""
-    try:
-        values = parse_yaml(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"sweep {path} cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"sweep {path} must hold a mapping with name, metric, trials and space")
-    try:
-        plan = SweepPlan.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_problem(path, item) for item in error.errors())) from None
+    plan = read_plan_file(path, "sweep", SweepPlan, (Range,))
     _check_space(path, plan)
     return plan
 
@@ -123,12 +112,3 @@ def _check_space(path: Path, plan: SweepPlan) -> None:
                 problems.append(str(error))
         if len(problems) == len(span.corners()) or any(text.startswith((f"{key} ", f"{key}:")) for text in problems):
             raise ConfigError(f"sweep {path}: space: {problems[0]}")
-
-
-def _problem(path: Path, item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        last = str(item["loc"][-1])
-        fields = SweepPlan.model_fields if len(item["loc"]) == 1 else Range.model_fields
-        return f"sweep {path}: unknown key {where}{did_you_mean(last, fields)}"
-    return f"sweep {path}: {where or 'plan'}: {item['msg']}"

@@ -68,7 +68,7 @@ def compare(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         raise RunError(f"choose 2 to {MOST_COMPARED} checkpoints to compare")
     configs = [flatten(_settings(each.run)) for each in checkpoints]
     keys = [key for key in configs[0] if any(config.get(key) != configs[0][key] for config in configs[1:])]
-    metrics = [_state(each.folder).get("metrics", {}) for each in checkpoints]
+    metrics = [trainer_state(each.folder).get("metrics", {}) for each in checkpoints]
     shown = sorted({name for each in metrics for name in each if name.startswith(("val/", "train/loss", "loss/"))})
     return {
         "checkpoints": [each.key for each in checkpoints],
@@ -139,7 +139,7 @@ def _settings(run: RunDirectory) -> dict[str, Any]:
 
 
 def _row(checkpoint: Checkpoint) -> dict[str, Any]:
-    state = _state(checkpoint.folder)
+    state = trainer_state(checkpoint.folder)
     metrics = state.get("metrics", {})
     config = _about(checkpoint.run)
     notes = checkpoint.run.notes()
@@ -183,7 +183,7 @@ def _read_about(run: RunDirectory, modified_ns: int) -> dict[str, Any]:
 def _best_step(run: RunDirectory) -> int | None:
     """The step with the lowest held-out loss, as the newest checkpoint knows it."""
     checkpoints = run.checkpoints()
-    best = _state(checkpoints[-1]).get("best_step") if checkpoints else None
+    best = trainer_state(checkpoints[-1]).get("best_step") if checkpoints else None
     return best if isinstance(best, int) else None
 
 
@@ -196,7 +196,8 @@ def _size(folder: Path, modified_ns: int) -> tuple[int, float]:
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file()), modified_ns / 1e9
 
 
-def _state(folder: Path) -> dict[str, Any]:
+def trainer_state(folder: Path) -> dict[str, Any]:
+    """What the trainer wrote beside the weights; empty where it cannot be read."""
     try:
         return _read_state(folder / STATE, (folder / STATE).stat().st_mtime_ns)
     except (OSError, ValueError):

@@ -7,15 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from moe_hub.architectures import ARCHITECTURES
 from moe_hub.config import Config, to_yaml
-from moe_hub.runs.files import read_regular
 from moe_hub.runs.store import RunDirectory
+from moe_hub.workbench.checkpoints import trainer_state
 
 NAME = "README.md"
-_STATE = "trainer_state.json"
 # Metric -> what it is called in the card, and its unit.
 _SHOWN = {
     "val/loss": "held-out loss (nat per token)",
@@ -112,11 +109,7 @@ def _name(path: str | None) -> str | None:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    try:
-        values = orjson.loads(read_regular(folder / _STATE))
-    except (OSError, ValueError):
-        values = {}
-    values = values if isinstance(values, dict) else {}
+    values = trainer_state(folder)
     metrics = values.get("metrics")
     metrics = metrics if isinstance(metrics, dict) else {}
     return {"step": values.get("step", 0), "tokens": values.get("tokens", 0), "metrics": metrics}

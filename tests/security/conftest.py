@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "web"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from attacks import MARK
-from browser import FLAGS, chromium
 
 from moe_hub import launch
 from moe_hub.web import create_dashboard
@@ -116,15 +114,5 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return found
 
 
-@pytest.fixture(scope="session")
-def chrome(playwright: Any) -> Iterator[Any]:
-    """A real browser."""
-    executable = chromium()
-    if executable is None:
-        pytest.skip("no chromium on this machine")
-    browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-    yield browser
-    browser.close()
-
-
+chrome = web_fixtures.chrome
 trained_runs = web_fixtures.trained_runs

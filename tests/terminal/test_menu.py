@@ -331,7 +331,7 @@ def test_talk_streams_shows_experts_and_judges(play: Play, bench: Bench, monkeyp
     lines = '{"text": "λ", "id": 1, "shares": [[0.7, 0.3]]}\n{"text": " x . x", "id": 2, "shares": [[0.2, 0.8]]}\n'
     asked: list[Any] = []
     monkeypatch.setattr(
-        bench.jobs, "start", lambda module, arguments, stdin: asked.append((module, arguments, stdin)) or "j"
+        bench.jobs, "start", lambda module, arguments, stdin, offline: asked.append((module, arguments, stdin)) or "j"
     )
     monkeypatch.setattr(
         bench.jobs, "read", lambda job, offset: {"text": lines, "offset": 9, "state": "done", "error": ""}

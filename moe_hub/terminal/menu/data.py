@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 from textual import on
@@ -15,6 +14,7 @@ from moe_hub.config import Config
 from moe_hub.data import cache
 from moe_hub.data.inspection import Report, as_text
 from moe_hub.terminal.menu.bench import Bench
+from moe_hub.terminal.menu.job import ScreenJob
 from moe_hub.terminal.menu.menu_tab import MenuTab
 from moe_hub.terminal.table import age, lay_out, one_line
 from moe_hub.workbench.data_choice import data_arguments, data_config
@@ -50,8 +50,7 @@ class DataScreen(MenuTab):
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
-        self._job = ""
-        self._offset = 0
+        self._job = ScreenJob(bench.jobs)
 
     def compose(self) -> ComposeResult:
         fields = form_fields()
@@ -82,7 +81,7 @@ class DataScreen(MenuTab):
         self.query_one("#stop-job", Button).disabled = True
 
     def opened(self) -> None:
-        if not self._job and not str(self.query_one("#result-text", Static).content):
+        if not self._job.under_way and not str(self.query_one("#result-text", Static).content):
             self.action_cache()
         self.take_focus("#path")
 
@@ -102,7 +101,7 @@ class DataScreen(MenuTab):
     def on_button_pressed(self, event: Button.Pressed) -> None:
         {
             "inspect": self.action_inspect, "prepare": self.action_prepare, "preview": self.action_preview,
-            "stop-job": self._stop, "cache": self.action_cache, "purge": self._purge,
+            "stop-job": self._job.stop, "cache": self.action_cache, "purge": self._purge,
         }[str(event.button.id)]()  # fmt: skip
 
     def action_inspect(self) -> None:
@@ -137,33 +136,24 @@ class DataScreen(MenuTab):
         self.notify(f"{count} entries, {size_text(size)} deleted; a training makes them again.")
 
     def _begin(self, command: str) -> None:
-        if self._job:
-            self.bench.jobs.stop(self._job)
         config = self.config()
         offline = config.data.source != "hub"
-        self._job = self.bench.jobs.start("moe_hub.data", data_arguments(command, config), offline=offline)
-        self._offset = 0
+        self._job.start("moe_hub.data", data_arguments(command, config), offline=offline)
         self.query_one("#stop-job", Button).disabled = False
         self._note(f"{command.capitalize()} ...")
         self._show("")
 
-    def _stop(self) -> None:
-        if self._job:
-            self.bench.jobs.stop(self._job)
-
     def _read(self) -> None:
         """Progress and result of the process."""
-        if not self._job:
+        news = self._job.news()
+        if news is None:
             return
-        answer = self.bench.jobs.read(self._job, self._offset)
-        self._offset = answer["offset"]
-        for line in answer["text"].splitlines():
-            self._take(json.loads(line))
-        if answer["state"] != "running":
-            self._job = ""
+        for event in news.events:
+            self._take(event)
+        if news.state != "running":
             self.query_one("#stop-job", Button).disabled = True
-            if answer["state"] == "stopped" or (answer["error"] and not str(self._result.content)):
-                self._note(answer["error"] or "stopped")
+            if news.state == "stopped" or (news.error and not str(self._result.content)):
+                self._note(news.error or "stopped")
 
     def _take(self, event: dict[str, Any]) -> None:
         if "phase" in event:

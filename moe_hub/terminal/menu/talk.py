@@ -3,7 +3,6 @@ is judged by the evaluator."""
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from moe_hub.lambda_calculus.judge import judge
 from moe_hub.terminal.drawing.cells import SHADES, Row
 from moe_hub.terminal.drawing.panels import Panel
 from moe_hub.terminal.menu.bench import Bench
+from moe_hub.terminal.menu.job import ScreenJob
 from moe_hub.terminal.menu.menu_tab import MenuTab
 from moe_hub.terminal.menu.panel_view import PanelView
 from moe_hub.terminal.table import one_line
@@ -65,8 +65,7 @@ class TalkScreen(MenuTab):
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
         self._rows: dict[str, dict[str, Any]] = {}
-        self._job = ""
-        self._offset = 0
+        self._job = ScreenJob(bench.jobs)
         self._asked = ""
         self._task_number = -1
         self.tokens: list[dict[str, Any]] = []
@@ -154,7 +153,7 @@ class TalkScreen(MenuTab):
 
     def action_generate(self) -> None:
         """Starts the process that writes the text."""
-        if self._job or not self.key:
+        if self._job.under_way or not self.key:
             return
         self._asked = self.query_one("#prompt", Input).value
         self.attempt(self._begin)
@@ -163,8 +162,8 @@ class TalkScreen(MenuTab):
         checkpoint = find_checkpoint(self.bench.store, self.key)
         flags = [word for name, title, _ in SAMPLING for word in (f"--{name}", self._number(name, title))]
         arguments = [os.fspath(checkpoint.folder), "--prompt", "-", "--json-lines", *flags]
-        self._job = self.bench.jobs.start("moe_hub.generate", arguments, self._asked)
-        self._offset, self.tokens = 0, []
+        self._job.start("moe_hub.generate", arguments, self._asked)
+        self.tokens = []
         self.query_one("#verdict", Static).update("")
         self.query_one("#stop-text", Button).disabled = False
         self._show_tokens()
@@ -180,25 +179,21 @@ class TalkScreen(MenuTab):
 
     def action_stop(self) -> None:
         """Ends the process."""
-        if self._job:
-            self.bench.jobs.stop(self._job)
+        self._job.stop()
 
     def _read(self) -> None:
         """Shows the tokens that are new."""
-        if not self._job:
+        news = self._job.news()
+        if news is None:
             return
-        answer = self.bench.jobs.read(self._job, self._offset)
-        self._offset = answer["offset"]
-        new = [json.loads(line) for line in answer["text"].splitlines() if line.strip()]
-        if new:
-            self.tokens += new
+        if news.events:
+            self.tokens += news.events
             self._show_tokens()
             self._note(f"{len(self.tokens)} tokens")
-        if answer["state"] != "running":
-            self._job = ""
+        if news.state != "running":
             self.query_one("#stop-text", Button).disabled = True
-            self._note(answer["error"] or f"{len(self.tokens)} tokens, {answer['state']}")
-            if answer["state"] == "done" and self._rows.get(self.key, {}).get("source") == "lambda":
+            self._note(news.error or f"{len(self.tokens)} tokens, {news.state}")
+            if news.state == "done" and self._rows.get(self.key, {}).get("source") == "lambda":
                 self.query_one("#verdict", Static).update(verdict(self._asked, self.answer))
 
     @property
