@@ -127,3 +127,8 @@ def test_html_in_a_document_is_text_and_addresses_of_code_are_left_out(tmp_path:
 def test_the_anchors_are_those_of_the_site() -> None:
     assert guide.slug("model.loss_weights") == "modelloss_weights"
     assert guide.slug("3D Rotation Visualization") == "3d-rotation-visualization"
+
+
+def test_the_bare_address_leads_to_the_first_page(page) -> None:  # type: ignore[no-untyped-def]
+    answer = page.client.get("/help/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/help/guide/index.md")

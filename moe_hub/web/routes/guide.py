@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Response, redirect
 
 from moe_hub.web import guide
 from moe_hub.web.workbench import Workbench
@@ -13,7 +13,7 @@ PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def routes(workbench: Workbench) -> list[Any]:
-    """One route."""
+    """A page by its path; the bare address is the guide's first."""
     root = guide.docs_folder().resolve()
 
     def page(page: str) -> Response:
@@ -29,4 +29,7 @@ def routes(workbench: Workbench) -> list[Any]:
         answer.headers["Cache-Control"] = "no-cache"
         return answer
 
-    return [("help/<path:page>", page, "GET")]
+    def first() -> Any:
+        return redirect(f"{workbench.prefix}help/guide/index.md")
+
+    return [("help/<path:page>", page, "GET"), ("help/", first, "GET")]
