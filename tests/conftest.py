@@ -12,6 +12,16 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def _own_variables() -> Iterator[None]:
+    """What a command leaves in this process's environment is gone after its test."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MOE_HUB")}
+    yield
+    for name in [name for name in os.environ if name.startswith("MOE_HUB") and name not in before]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def playwright() -> Iterator[Any]:
     """Starts browsers; each test file launches its own with the flags that it needs."""

@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 from filelock import FileLock, Timeout
 
+from moe_hub.data.folder import data_dir
 from moe_hub.errors import DataError
 
 CACHE_VERSION = 3
@@ -54,7 +55,7 @@ class Found:
 
 def default_cache_dir() -> Path:
     """`cache` in $MOE_HUB_DATA, else `data/cache` below the current folder."""
-    return Path(os.environ.get("MOE_HUB_DATA") or "data") / "cache"
+    return data_dir() / "cache"
 
 
 def key_of(parts: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from moe_hub.runs.status import (
     state_of,
     write_status,
 )
-from moe_hub.runs.store import LOG_FILE, RunDirectory, RunStore, file_lock
+from moe_hub.runs.store import BRIEFLY_S, LOG_FILE, RunDirectory, RunStore, file_lock
 
 WORKER_LOCK_FILE = "worker.lock"
 POLL_S = 1.0
@@ -168,7 +168,7 @@ class _Worker:
 def _mark_failed(run: RunDirectory, problem: str) -> None:
     """A queued run that cannot be started is `failed`, so that it does not stand in the way for ever."""
     try:
-        with run.lock():
+        with run.lock(BRIEFLY_S):
             status = run.status()
             if status is not None and status.state == "queued":
                 failure = {"kind": "run", "cause": problem, "advice": "Mend what it names, then start again", "log": ""}

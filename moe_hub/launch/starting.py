@@ -17,7 +17,7 @@ from moe_hub.errors import RunError
 from moe_hub.runs import control
 from moe_hub.runs.files import remove_leftovers
 from moe_hub.runs.status import LIVE_STATES, NO_PROCESS, Status, read_status, state_of, write_status
-from moe_hub.runs.store import LOG_FILE, RunDirectory, RunStore
+from moe_hub.runs.store import BRIEFLY_S, LOG_FILE, RunDirectory, RunStore
 
 RUN_DIR_VARIABLE = "MOE_HUB_RUN_DIR"  # in the environment of a trainer and of all that it starts
 _KEPT_BACK = ("MOE_HUB_TOKEN",)  # what opens the page is no business of a trainer
@@ -93,7 +93,7 @@ def _claim(run: RunDirectory, *, resume: bool, only_queued: bool) -> str:
         raise RunError(f"run {run.run_id} is not in {run.path.parent}; list the runs to see their ids")
     _refuse(run, run.status(), resume=resume, only_queued=only_queued)  # first without the lock: it says more
     launch_id = secrets.token_hex(8)
-    with run.lock():
+    with run.lock(BRIEFLY_S):
         status = run.status() or Status(state="interrupted")
         _refuse(run, status, resume=resume, only_queued=only_queued)
         claimed = replace(

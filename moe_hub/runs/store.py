@@ -34,6 +34,7 @@ LOCK_FILE = ".lock"
 NOTES_LOCK_FILE = ".notes.lock"
 CHECKPOINT_FOLDER = "checkpoints"
 TRASH_FOLDER = ".trash"
+BRIEFLY_S = 5.0  # whoever reconciles the runs, or reads who trains one, may hold it for a moment
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"step_\d{8}")
@@ -239,7 +240,7 @@ class RunStore:
         """Moves the run to the trash folder; raises `RunError` while its process lives or it waits in the queue."""
         run = self.open(run_id)
         _refuse_alive(run)
-        with run.lock():
+        with run.lock(BRIEFLY_S):
             _refuse_alive(run)
             self._move(run.path, self.runs_dir / TRASH_FOLDER / run_id)
 

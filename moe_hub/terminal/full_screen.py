@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="moe-hub menu", description="The workbench on the whole terminal.")
     parser.add_argument("--runs-dir", metavar="DIR", type=Path, default=Path("runs"), help="default: runs")
     parser.add_argument(
-        "--data-dir", metavar="DIR", type=Path, default=Path("data"), help="uploads, presets, cache; default: data"
+        "--data-dir", metavar="DIR", type=Path, help="uploads, presets, cache; default: $MOE_HUB_DATA, else data"
     )
     parser.add_argument("--light", action="store_true", help="for a light background; Ctrl-T changes it")
     return parser
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("textual") is None:
         print(f"error: {MISSING}", file=sys.stderr)
         return 2
-    words = ["--runs-dir", str(options.runs_dir), "--data-dir", str(options.data_dir)]
+    words = ["--runs-dir", str(options.runs_dir), *(["--data-dir", str(options.data_dir)] if options.data_dir else [])]
     jobs = tempfile.mkdtemp(prefix="moe-hub-menu-")
     try:
         return guard([sys.executable, "-m", MENU, *words, *(["--light"] if options.light else [])], jobs)

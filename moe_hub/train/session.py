@@ -20,7 +20,7 @@ from moe_hub.models import build_model
 from moe_hub.models.language_model import LanguageModel
 from moe_hub.ranks import ALONE, Ranks
 from moe_hub.runs.fork import ORIGIN_FILE
-from moe_hub.runs.store import RunDirectory
+from moe_hub.runs.store import BRIEFLY_S, RunDirectory
 from moe_hub.train.controller import Controller
 from moe_hub.train.device import choose_device, keep_freed_memory, set_threads
 from moe_hub.train.failure import explain
@@ -31,7 +31,6 @@ from moe_hub.train.parallel.strategy import spread
 from moe_hub.train.record import RunRecord, SilentRecord
 
 LOG_BYTES = 3000  # of the log that the status keeps of a failure
-LOCK_PATIENCE_S = 5.0  # whoever reconciles the runs may hold one for a moment
 
 
 def run_training(run: RunDirectory, *, resume: bool = False, ranks: Ranks = ALONE) -> str:
@@ -43,7 +42,7 @@ def run_training(run: RunDirectory, *, resume: bool = False, ranks: Ranks = ALON
     """
     config = run.config()
     transformers_logging.disable_progress_bar()  # of saving a model: it would tear our own
-    with run.lock(LOCK_PATIENCE_S) if ranks.main else contextlib.nullcontext():
+    with run.lock(BRIEFLY_S) if ranks.main else contextlib.nullcontext():
         record: RunRecord = SilentRecord(run.path, config.train.max_steps)
         if ranks.main:
             record = RunRecord(run.path, config.train.max_steps, keep_attempt=resume)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from moe_hub.data.folder import use_data_dir
 from moe_hub.errors import ConfigError, MoeHubError
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
@@ -54,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8050, help="port to listen on (default 8050)")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default runs)")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of uploads and presets")
+    parser.add_argument("--data-dir", type=Path, help="uploads, presets, cache (default $MOE_HUB_DATA, else data)")
     parser.add_argument(
         "--read-dir", type=Path, action="append", default=[], help="another folder whose files the page may train on"
     )
@@ -118,16 +119,16 @@ def build(options: argparse.Namespace) -> Any:
     from moe_hub.web.sign_in import SignIn
 
     # The token cache of this server, and of the trainers that it starts, lies in its data folder.
-    os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
+    data_dir = use_data_dir(options.data_dir)
     folders = {
-        "url_base_path": options.url_base_path, "runs_dir": options.runs_dir, "data_dir": options.data_dir,
+        "url_base_path": options.url_base_path, "runs_dir": options.runs_dir, "data_dir": data_dir,
         "read_dirs": options.read_dir, "celery": options.celery,
     }  # fmt: skip
     if not options.token:
         return create_dashboard(**folders)
     if len(options.token) < SHORTEST_TOKEN:
         raise ConfigError(f"--token must have at least {SHORTEST_TOKEN} characters")
-    sign_in = SignIn(options.token, options.url_base_path, options.data_dir / background.FOLDER / "sign-in")
+    sign_in = SignIn(options.token, options.url_base_path, data_dir / background.FOLDER / "sign-in")
     return create_dashboard(
         sign_in.server,
         **folders,

@@ -6,11 +6,11 @@ Page and worker share the runs folder and the data folder (shared storage); the 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from moe_hub.data.folder import use_data_dir
 from moe_hub.errors import MoeHubError
 
 JOBS_AT_ONCE = 2
@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m moe_hub.web.worker", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--celery", metavar="URL", required=True, help="as of the page: redis://127.0.0.1:6379/0")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default runs)")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of uploads and presets")
+    parser.add_argument("--data-dir", type=Path, help="uploads, presets, cache (default $MOE_HUB_DATA, else data)")
     parser.add_argument("--url-base-path", default="/", help="as of the page")
     return parser
 
@@ -31,10 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     from moe_hub.web.app import create_dashboard
 
-    os.environ.setdefault("MOE_HUB_DATA", str(options.data_dir.resolve()))
     try:
         app = create_dashboard(
-            url_base_path=options.url_base_path, runs_dir=options.runs_dir, data_dir=options.data_dir,
+            url_base_path=options.url_base_path, runs_dir=options.runs_dir, data_dir=use_data_dir(options.data_dir),
             celery=options.celery,
         )  # fmt: skip
     except MoeHubError as error:

@@ -17,7 +17,8 @@ import orjson
 from moe_hub.config import flatten
 from moe_hub.errors import RunError
 from moe_hub.runs.files import read_regular
-from moe_hub.runs.store import CONFIG_FILE, RunDirectory, RunStore
+from moe_hub.runs.status import LIVE_STATES
+from moe_hub.runs.store import BRIEFLY_S, CONFIG_FILE, RunDirectory, RunStore
 
 STATE = "trainer_state.json"
 WEIGHTS = "model.safetensors"
@@ -117,7 +118,10 @@ def files_to_download(folder: Path, *, whole: bool) -> list[Path]:
 
 def delete_checkpoint(checkpoint: Checkpoint) -> None:
     """Removes a checkpoint; raises `RunError` while the run's trainer lives."""
-    with checkpoint.run.lock():
+    state = checkpoint.run.state()
+    if state in LIVE_STATES:
+        raise RunError(f"run {checkpoint.run.run_id} is {state}; stop it before a checkpoint of it is deleted")
+    with checkpoint.run.lock(BRIEFLY_S):
         hidden = checkpoint.folder.with_name(f".{checkpoint.folder.name}.deleted.tmp")
         try:
             checkpoint.folder.rename(hidden)

@@ -71,8 +71,10 @@ def test_runs_are_trained_one_after_the_other_in_order(store: RunStore) -> None:
 
 
 def test_it_goes_on_after_runs_that_fail_crash_or_cannot_be_started(
-    store: RunStore, capfd: pytest.CaptureFixture[str]
+    store: RunStore, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in ("starting", "queueing"):
+        monkeypatch.setattr(f"moe_hub.launch.{module}.BRIEFLY_S", 0.0)
     ids = queued(store, "one", "fail", "crash", "held", "two")
     with store.open(ids[3]).lock():  # somebody holds it, so it cannot be started nor marked
         assert launch.run_queue(store.runs_dir, **FAST) == 4

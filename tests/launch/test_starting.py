@@ -170,7 +170,27 @@ def test_what_has_ended_is_resumed_or_forked(run: RunDirectory, state: str, resu
         launch.start(run.path, resume=resume, command=program(QUICK))
 
 
-def test_a_run_that_a_process_holds_is_not_started(run: RunDirectory) -> None:
+def test_who_holds_a_run_for_a_moment_does_not_keep_it_from_its_start(run: RunDirectory) -> None:
+    write_status(run.path, Status(state="interrupted"))
+    taken = threading.Event()
+
+    def reconcile() -> None:
+        with run.lock():
+            taken.set()
+            time.sleep(0.3)
+
+    holder = threading.Thread(target=reconcile)
+    holder.start()
+    taken.wait()
+    launch.start(run.path, resume=True, command=program(QUICK))
+    holder.join()
+    status = run.status()
+    assert status is not None
+    assert status.launch_id
+
+
+def test_a_run_that_a_process_holds_is_not_started(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_hub.launch.starting.BRIEFLY_S", 0.0)
     write_status(run.path, Status(state="interrupted"))
     with run.lock(), pytest.raises(RunError, match="is held by another process"):
         launch.start(run.path, resume=True, command=program(QUICK))

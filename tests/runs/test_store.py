@@ -333,7 +333,10 @@ def test_a_queued_run_leaves_the_queue_before_it_is_deleted(store: RunStore) -> 
         store.delete(run.run_id)
 
 
-def test_an_interrupted_run_is_deleted_unless_a_process_holds_it(store: RunStore) -> None:
+def test_an_interrupted_run_is_deleted_unless_a_process_holds_it(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moe_hub.runs.store.BRIEFLY_S", 0.0)
     run = made(store)
     write_status(run.path, Status(state="running"))
     with run.lock(), pytest.raises(RunError, match="is held by another process"):

@@ -70,7 +70,7 @@ def test_while_it_starts_the_status_names_this_process(run: RunDirectory, fake_t
 def test_a_run_that_another_process_trains_is_left_alone(
     run: RunDirectory, fake_torchrun: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "BEGIN_PATIENCE_S", 0.0)
+    monkeypatch.setattr(launching, "BRIEFLY_S", 0.0)
     fake_torchrun[0] = "raise SystemExit('started')"
     before = run.status()
     with RunDirectory(run.path).lock(), pytest.raises(RunError, match="held by another process"):

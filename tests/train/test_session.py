@@ -270,7 +270,7 @@ def test_the_best_checkpoint_is_kept_and_is_one_that_was_saved(small_config: Sma
 def test_one_writer(small_config: Small, tmp_path: Path) -> None:
     run = RunStore(tmp_path / "runs").create(small_config("dense"))
     with pytest.MonkeyPatch.context() as patch, run.lock():
-        patch.setattr("moe_hub.train.session.LOCK_PATIENCE_S", 0.0)
+        patch.setattr("moe_hub.train.session.BRIEFLY_S", 0.0)
         with pytest.raises(RunError, match="another process"):
             run_training(run)
 

@@ -21,9 +21,8 @@ import psutil
 from moe_hub.errors import RunError
 from moe_hub.runs import control
 from moe_hub.runs.status import LIVE_STATES, Status, process_identity, write_status
-from moe_hub.runs.store import RunDirectory
+from moe_hub.runs.store import BRIEFLY_S, RunDirectory
 
-BEGIN_PATIENCE_S = 5.0  # whoever reconciles the runs may hold one for a moment
 LOCK_PATIENCE_S = 40.0  # torchrun gives the others 30 s to end
 
 
@@ -61,7 +60,7 @@ def _begin(run: RunDirectory) -> None:
 
     Raises `RunError` where another process trains the run.
     """
-    with run.lock(BEGIN_PATIENCE_S):
+    with run.lock(BRIEFLY_S):
         status = run.status() or Status(state="starting")
         starting = replace(status, state="starting", reason="", exit_reason="", failure={}, heartbeat=time.time())
         with contextlib.suppress(OSError):  # a full disk: readers see the old status for a while
