@@ -69,7 +69,11 @@
     const loss = run.metrics["val/loss"] ?? run.metrics["train/loss"];
     const what = "val/loss" in run.metrics ? "held-out loss" : "loss";
     const done = run.max_steps ? Math.round((100 * run.step) / run.max_steps) : 0;
-    return el("tr", { "data-run": run.id },
+    // The whole row chooses the run; its name is the button for the keyboard.
+    const choose = (event) => {
+      if (!event.target.closest("input, button") && !window.getSelection().toString()) pick(run.id, true);
+    };
+    return el("tr", { "data-run": run.id, onclick: choose },
       el("td", { class: "cell-box" }, box),
       el("td", { class: "cell-name" }, name,
         el("span", { class: "run-meta" }, [run.architecture, run.id.slice(-4), new Date(run.created * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).replace(",", "")].filter(Boolean).join(" · ")),

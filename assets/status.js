@@ -105,8 +105,13 @@
     const now = line && line.metrics ? line.metrics["ghost/threshold"] : undefined; // what the trainer last said it uses
     const value = line && line.settings && "ghost_threshold" in line.settings ? now ?? line.settings.ghost_threshold : undefined;
     host.hidden = value === undefined;
-    if (value === undefined || host.dataset.run === line.id) return;
+    if (value === undefined) return;
+    if (host.dataset.run === line.id) {
+      followSetting(host, String(value));
+      return;
+    }
     host.dataset.run = line.id;
+    host.dataset.told = value;
     const input = el("input", { class: "form-control", id: "ghost-threshold", type: "number", min: 0, max: 1, step: "any", value });
     const said = el("span", { class: "note", role: "status" });
     const apply = async () => {
@@ -120,6 +125,13 @@
     };
     host.replaceChildren(el("label", { for: "ghost-threshold" }, "Ghost activation threshold"), input,
       el("button", { type: "button", class: "button small", onclick: apply }, "Apply"), said);
+  }
+
+  // The trainer's word may come later than the page: the field follows it, unless a person has changed it meanwhile.
+  function followSetting(host, value) {
+    const input = document.getElementById("ghost-threshold");
+    if (input.value === host.dataset.told) input.value = value;
+    host.dataset.told = value;
   }
 
   function progress(share, moving) {

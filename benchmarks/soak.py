@@ -75,15 +75,20 @@ class Seen:
     cpu_ratios: list[float] = field(default_factory=list)
 
 
-def measure(folder: Path, minutes: float, clients: int, *, on_s: float = 40.0, off_s: float = 20.0) -> Seen:
-    """Trains, polls and looks on for so long; the trainer, the server and the browser end with it."""
+def measure(
+    folder: Path, minutes: float, clients: int, *, on_s: float = 40.0, off_s: float = 20.0, driver: Any = None
+) -> Seen:
+    """Trains, polls and looks on for so long; the trainer, the server and the browser end with it.
+
+    `driver` is a Playwright that runs already, of which a process has one only.
+    """
     os.environ["MOE_HUB_DATA"] = str(folder / "data")
     run_id = launch.launch_run(folder / "runs", load_config(preset="geometric_lambda", overrides=ENDLESS))
     run = RunStore(folder / "runs").open(run_id)
     try:
         reader = MetricReader(run.path, cache=False)
         until(lambda: reader.poll() and len(reader.history().snapshot.steps) > 3, 240)
-        with Dashboard(folder / "runs", folder / "data") as site, browser() as tabs:
+        with Dashboard(folder / "runs", folder / "data") as site, browser(driver) as tabs:
             page = open_page(tabs, site.address, f"run={run_id}&figure={FIGURE}")
             until(lambda: page.evaluate(f"() => Number({HOST}.dataset.drawn || 0)"))
             pollers = PollingClients(site.port, run_id, FIGURE, clients)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ RESET = (
     "\x1b[<u\x1b[?1049l\x1b[?7h\x1b[?25h\x1b[0m"
 )
 JOBS_VARIABLE = "MOE_HUB_MENU_JOBS"
+AWAKE_S = 0.05  # the shell wakes this process and its child one after the other
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,7 +92,18 @@ def _wait(pid: int) -> int:
         if not os.WIFSTOPPED(status):
             return os.waitstatus_to_exitcode(status)
         os.kill(os.getpid(), signal.SIGSTOP)
-        os.kill(pid, signal.SIGCONT)
+        _continue(pid)
+
+
+def _continue(pid: int) -> None:
+    """Lets a held child go on. A shell's `fg` has done so already, for it wakes all processes of the job; a second
+    signal would make the child set up its screen, and a thread that reads keys, once more."""
+    import psutil  # seldom needed, and the menu shall open at once
+
+    time.sleep(AWAKE_S)
+    with contextlib.suppress(OSError, psutil.Error):
+        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,9 @@ from moe_hub.runs.writer import MetricWriter
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.training
-def test_half_a_minute_of_polling(tmp_path: Path) -> None:
+def test_half_a_minute_of_polling(tmp_path: Path, playwright: Any) -> None:
     begin = time.time()
-    seen = measure(tmp_path, minutes=0.4, clients=8, on_s=8, off_s=6)
+    seen = measure(tmp_path, minutes=0.4, clients=8, on_s=8, off_s=6, driver=playwright)
     print(report(seen, 8).text())
     assert seen.problems == []
     assert seen.news > 5

@@ -240,9 +240,11 @@ def test_the_menu_can_be_suspended_and_brought_back(open_terminal: Callable[...,
     terminal.press("ctrl+z")
     terminal.wait(lambda: "Stopped" in terminal.text and not terminal.modes()[1049])
     terminal.child.sendline("fg")
-    terminal.wait(lambda: terminal.modes()[1049] and "f9 Start" in terminal.text)
+    terminal.wait(lambda: terminal.modes()[2004] and terminal.modes()[1049])  # 2004 is set last: it reads keys again
+    prompts = terminal.raw.count(b"ready> ")
     terminal.press("ctrl+q")
-    terminal.wait(lambda: not terminal.modes()[1049])
+    terminal.wait(lambda: terminal.raw.count(b"ready> ") > prompts)  # what is typed before belongs to the menu
+    assert not terminal.modes()[1049]
     terminal.child.sendline("echo usable $((40 + 2))")
     terminal.wait("usable 42")
 
