@@ -40,6 +40,7 @@ def export_run(run: RunDirectory, folder: Path) -> Exported:
     for step in sorted(rows):
         written.log(rows[step], step=step)
     written.finish()
+    wandb.teardown()  # its process ends, and what it has in hand is in the file
     values = sum(len(series.steps) for series in found)
     offline = next(folder.glob("wandb/offline-run-*"))
     told = f"{len(found)} tags, {values:,} values in {offline}"

@@ -75,7 +75,8 @@ def test_every_value_and_the_config_come_back(
     assert "wandb sync" in out
     (written,) = (tmp_path / "wandb" / run.run_id).glob("wandb/offline-run-*/run-*.wandb")
     found = rows(written)
-    assert [row["_step"] for row in found] == [0, 10, 20, 30, 40]
+    kinds = [record.WhichOneof("record_type") for record in records(written)]
+    assert [row["_step"] for row in found] == [0, 10, 20, 30, 40], kinds
     assert [row["_timestamp"] for row in found] == [1000.0, 1010.0, 1020.0, 1030.0, 1040.0]
     assert [row["expert/load/layer 0/expert 1"] for row in found] == [0.75] * 5
     assert math.isnan(float(found[2]["train/loss"]))
