@@ -182,7 +182,10 @@ class KilledRun:
         assert current_state(self.run.path) == "finished", self.run.log_tail()
         self._check_files(b"", None)
         self.counts.runs += 1
-        self.counts.unequal += not self._same_checkpoints(reference)
+        different = self._differences(reference)
+        if different:
+            print(f"not those of the uninterrupted run: {different}", flush=True)
+        self.counts.unequal += bool(different)
         self._compare_rows(reference)
 
     def _await_moment(self, blow: Blow) -> bool:
@@ -266,7 +269,8 @@ class KilledRun:
         self.site.start()
         now = self._trainer()
         if before is not None and not self._is_done():
-            assert now == before, f"the trainer ended with its server: {self.run.log_tail()}"
+            told = f"{before} is there: {before.is_running()}, the status names {now}: {self.run.status()}"
+            assert now == before, f"the trainer ended with its server: {told}; {self.run.log_tail()}"
             shown, real = self.site.state(self.run.run_id), current_state(self.run.path)
             assert shown in LIVE_STATES or real in FINAL_STATES, f"a new server shows {shown}, it is {real}"
 
@@ -291,18 +295,20 @@ class KilledRun:
         state = state_of(status)
         return "" if state == "starting" and status is not None and status.pid is None else state
 
-    def _same_checkpoints(self, reference: RunDirectory) -> bool:
-        """Whether both runs kept the same checkpoints with the same bits in weights, moments and random states."""
+    def _differences(self, reference: RunDirectory) -> list[str]:
+        """Checkpoints that only one of the runs kept, or whose weights, moments or random states have other bits."""
         ours, theirs = self.run.checkpoints(), reference.checkpoints()
-        if [folder.name for folder in ours] != [folder.name for folder in theirs]:
-            return False
+        names = {folder.name for folder in ours} ^ {folder.name for folder in theirs}
+        if names:
+            return [f"{name} is in one of both" for name in sorted(names)]
         leftover = [path.name for path in (self.run.path / "checkpoints").iterdir() if path.name.startswith(".")]
         assert not leftover, f"left behind: {leftover}"
-        return all(
-            same_bits(load_file(one / name), load_file(other / name))
+        return [
+            f"{one.name}/{name}"
             for one, other in zip(ours, theirs, strict=True)
             for name in ("model.safetensors", "optimizer.safetensors")
-        )
+            if not same_bits(load_file(one / name), load_file(other / name))
+        ]
 
     def _compare_rows(self, reference: RunDirectory) -> None:
         """Each step once, with the values of the uninterrupted run; one reader from the start, another from the end."""

@@ -95,6 +95,23 @@ def test_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000020", "step_00000040", "step_00000050"]
 
 
+def test_a_crash_while_one_is_removed_leaves_no_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (10, 20):
+        (tmp_path / f"step_{step:08d}").mkdir()
+        (tmp_path / f"step_{step:08d}" / "model.safetensors").touch()
+
+    def crash(_folder: Path, **_options: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", crash)
+        with pytest.raises(SystemExit):
+            remove_old(tmp_path, keep=1, best_step=None)
+    assert [path.name for path in tmp_path.glob("step_*")] == ["step_00000020"]
+    remove_old(tmp_path, keep=1, best_step=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000020"]
+
+
 def test_a_damaged_checkpoint_says_so(tmp_path: Path, config: Config) -> None:
     model, optimizer = trained(0)
     folder = save_checkpoint(tmp_path, model, optimizer, Tokenizer(), config, TrainerState(step=1))

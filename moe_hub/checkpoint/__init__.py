@@ -217,7 +217,10 @@ def remove_old(root: Path, keep: int, best_step: int | None) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     for folder in sorted(root.glob("step_*"))[:-keep]:
         if step_of(folder) != best_step:
-            shutil.rmtree(folder, ignore_errors=True)
+            hidden = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old.tmp")
+            with contextlib.suppress(OSError):  # at once: a crash leaves no half of a checkpoint under its name
+                folder.rename(hidden)
+                shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _commit(temporary: Path, target: Path) -> Path:

@@ -12,7 +12,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from moe_hub.architectures import count_parameters
-from moe_hub.checkpoint import TrainerState, restore
+from moe_hub.checkpoint import TrainerState, remove_old, restore
 from moe_hub.config import Config
 from moe_hub.data.prepare import TrainingData, open_data
 from moe_hub.errors import ConfigError, MoeHubError
@@ -20,7 +20,7 @@ from moe_hub.models import build_model
 from moe_hub.models.language_model import LanguageModel
 from moe_hub.ranks import ALONE, Ranks
 from moe_hub.runs.fork import ORIGIN_FILE
-from moe_hub.runs.store import BRIEFLY_S, RunDirectory
+from moe_hub.runs.store import BRIEFLY_S, CHECKPOINT_FOLDER, RunDirectory
 from moe_hub.train.controller import Controller
 from moe_hub.train.device import choose_device, keep_freed_memory, set_threads
 from moe_hub.train.failure import explain
@@ -115,6 +115,8 @@ def _prepare(
     checkpoints = run.checkpoints() if resume or (run.path / ORIGIN_FILE).is_file() else []
     if checkpoints:
         state = restore(checkpoints[-1], parts.model, optimizer, ranks)
+        if ranks.main:  # a crash right after a save has left more than are kept
+            remove_old(run.path / CHECKPOINT_FOLDER, config.train.keep_checkpoints, state.best_step)
         record.say(f"resuming from step {state.step}")
     found = parts.data.facts
     record.say(f"tokens: cache {'hit' if found['cache_hit'] else 'miss'} ({found['cache_reason']})")

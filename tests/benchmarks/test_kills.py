@@ -104,8 +104,8 @@ def test_it_sees_one_wrong_bit(tmp_path: Path) -> None:
     runs = [made(tmp_path / "runs", {1: 1.0}) for _ in range(3)]
     for run, values in zip(runs, (weights, weights, other), strict=True):
         _checkpoint(run, values)
-    assert watched(runs[0])._same_checkpoints(runs[1])
-    assert not watched(runs[0])._same_checkpoints(runs[2])
+    assert watched(runs[0])._differences(runs[1]) == []
+    assert watched(runs[0])._differences(runs[2])
 
 
 def test_the_report_fails_where_a_goal_is_missed() -> None:

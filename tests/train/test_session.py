@@ -108,6 +108,18 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         assert values.tolist() == other_values.tolist()
 
 
+def test_a_crash_right_after_a_save_leaves_no_checkpoint_too_many(small_config: Small, tmp_path: Path) -> None:
+    config = small_config("dense", "train.max_steps=8", "train.checkpoint_every=2", "train.keep_checkpoints=1")
+    whole = RunStore(tmp_path / "runs").open(train(config, tmp_path / "runs"))
+    broken = RunStore(tmp_path / "runs").create(config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moe_hub.train.loop.remove_old", lambda *_: None)
+        run_training(broken)
+    assert len(broken.checkpoints()) == 4
+    run_training(broken, resume=True)
+    assert [folder.name for folder in broken.checkpoints()] == [folder.name for folder in whole.checkpoints()]
+
+
 def test_a_cognitive_run_resumes_bit_for_bit(small_config: Small, tmp_path: Path) -> None:
     overrides = ("train.lambda_cognitive.enabled=true", "train.lambda_cognitive.scheduling=adaptive")
     config = small_config("geometric", *overrides)
