@@ -31,10 +31,18 @@ class OrthogonalConfig(Section):
     target: Literal["activations", "weights"] = option(
         "activations", "What must differ", "The outputs of the experts for the same token, or their weights."
     )
+    loss: Literal["overlap", "gram_identity"] = option(
+        "overlap",
+        "Form of the loss",
+        "overlap: squared cosine of each token above the tolerated one; gram_identity: distance of the mean cosines "
+        "from the identity, all of it.",
+        advanced=True,
+    )
     target_overlap: float | None = option(
         None,
         "Tolerated overlap",
-        "Mean squared cosine that is not punished; empty: 2 / model width, twice that of independent experts.",
+        "What the controller holds the loss at, and with overlap not punished; empty: 2 / model width, twice the mean "
+        "squared cosine of independent experts.",
         ge=0.0,
         le=1.0,
     )

@@ -45,20 +45,21 @@ def router_losses(histories: Sequence[RunHistory], view: View) -> Drawing:
 def diversity_controller(histories: Sequence[RunHistory], view: View) -> Drawing:
     """Does the controller hold the experts apart, and at what weight of the diversity loss?
 
-    Above: the running mean of the squared cosine between the experts' outputs of each layer, which the controller
-    holds at its target. Below: the weight that it gives to the diversity loss; it rises while the overlap is above the
-    target. A weight that stays at its bound means that the target cannot be reached.
+    Above: the running mean of the overlap of the experts in each layer, as the loss of the run measures it, which the
+    controller holds at its target. Below: the weight that it gives to the diversity loss; it rises while the overlap is
+    above the target. A weight that stays at its bound means that the target cannot be reached.
 
-    Null value: overlap 1 / model width (independent experts; the dotted line).
+    Null value: overlap 1 / model width (independent experts; the dotted line), with the loss gram_identity 0.
     """
-    titles = {"orthogonal/overlap": "overlap, squared cosine", "orthogonal/weight": "weight of the diversity loss"}
+    titles = {"orthogonal/overlap": "overlap, 0 to 1", "orthogonal/weight": "weight of the diversity loss"}
     drawing = Drawing()
     known = known_panels(drawing, histories, titles)
     curves = [
         curve for panel, name in enumerate(known) for curve in layer_curves(histories, name, view, drawing, panel)
     ]
     add_curves(drawing, curves, view)
-    width = histories[0].config.get("model", {}).get("d_model") if histories else None
-    if "orthogonal/overlap" in known and isinstance(width, int) and width > 0:
+    model = histories[0].config.get("model", {}) if histories else {}
+    width, loss = model.get("d_model"), model.get("orthogonal", {}).get("loss", "overlap")
+    if "orthogonal/overlap" in known and loss == "overlap" and isinstance(width, int) and width > 0:
         reference(drawing, "independent", "independent experts", 1 / width, view)
     return drawing

@@ -40,6 +40,17 @@ def similarity(delta_END: Tensor) -> Tensor:
     return per_token(unit_EN @ unit_EN.T, delta_END.shape[1])
 
 
+def gram_distance(delta_END: Tensor) -> Tensor:
+    """||G - I||_F^2 / (E (E - 1)) with G the mean cosines of `similarity`, in [0, 1]: 0 orthogonal, 1 identical.
+
+    Signs cancel over tokens before the square, so independent deltas give 1 / (N D), which is 0 for many tokens. The
+    distance is that of soft orthogonality (Bansal et al. 2018, arXiv 1810.09102), over its largest value.
+    """
+    gram_EE = similarity(delta_END)
+    experts = len(gram_EE)
+    return (gram_EE.square().sum() - gram_EE.diagonal().square().sum()) / (experts * (experts - 1))
+
+
 def effective_rank(gram_EE: Tensor) -> Tensor:
     """exp(entropy of the normalised eigenvalues) of a Gram matrix, in [1, E] (Roy and Vetterli 2007)."""
     values = torch.linalg.eigvalsh(gram_EE).clamp(min=0)

@@ -7,8 +7,16 @@ Legend: E experts, N tokens, D d_model, l layer.
     lambda <- clip(lambda exp(kappa (mean(MSO) - o*) / max(o*, 1/D)), lambda_min, lambda_max)
 
 The controller acts on a running mean after each optimizer step; its state lies in buffers. With target `weights` the
-rows of the feed-forward input weights take the place of the deltas. Related: OMoE (arXiv 2310.09762), expert
-orthogonality and variance losses (arXiv 2505.22323); against: arXiv 2601.00457.
+rows of the feed-forward input weights take the place of the deltas. With the loss `gram_identity`
+
+    GI_l = ||G - I||_F^2 / (E (E - 1)),   G = mean over tokens of the cosine Gram (E, E)
+    L    = sum_l gamma^l lambda_l GI_l
+
+takes the place of MSO, for the controller too. It is the loss of that name in the first implementation (aggregation
+`pool`), of unit vectors and over its largest value, without which it has no scale. Independent experts give 0.
+
+Related: OMoE (arXiv 2310.09762), expert orthogonality and variance losses (arXiv 2505.22323); against: arXiv
+2601.00457.
 """
 
 from __future__ import annotations
@@ -38,16 +46,24 @@ class OverlapController(nn.Module):
     def __init__(self, settings: OrthogonalConfig, d_model: int) -> None:
         super().__init__()
         self.settings = settings
-        self.null = 1 / d_model
+        thresholded = settings.loss == "overlap"
+        self.independent = 1 / d_model  # the least target that the controller's step is relative to
+        self.null = self.independent if thresholded else 0.0
         self.target = 2 / d_model if settings.target_overlap is None else settings.target_overlap
+        self.tolerated = self.target if thresholded else 0.0
         first = 0.0 if settings.warmup_steps else schedule_multiplier(settings.schedule, 0.0)
         self.register_buffer("weight", torch.tensor(settings.initial_weight))
         self.register_buffer("average", torch.tensor(self.null))
         self.register_buffer("multiplier", torch.tensor(first))
 
+    def measured(self, vectors_END: Tensor) -> Tensor:
+        """MSO, or GI where the loss is `gram_identity`."""
+        form = measures.overlap if self.settings.loss == "overlap" else measures.gram_distance
+        return form(vectors_END)
+
     def loss(self, overlap: Tensor) -> Tensor:
-        """lambda times the overlap above the target."""
-        return self.weight * self.multiplier * (overlap - self.target).clamp(min=0)
+        """lambda times the overlap above the target; `gram_identity`: times all of it."""
+        return self.weight * self.multiplier * (overlap - self.tolerated).clamp(min=0)
 
     @torch.no_grad()
     def update(self, overlap: Tensor, step: int, progress: float) -> None:
@@ -56,7 +72,7 @@ class OverlapController(nn.Module):
         rate = max(1 / step, 1 - settings.average_decay)  # a plain mean at first, then a running one
         self.average.lerp_(overlap.to(self.average), rate)
         if settings.controller_gain:
-            push = settings.controller_gain * (self.average - self.target) / max(self.target, self.null)
+            push = settings.controller_gain * (self.average - self.target) / max(self.target, self.independent)
             self.weight.mul_(push.exp()).clamp_(settings.min_weight, settings.max_weight)
         warm = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
         self.multiplier.fill_(warm * schedule_multiplier(settings.schedule, progress))
@@ -91,11 +107,11 @@ class OrthogonalLayer(ExpertLayer):
         delta_END = record.delta_END
         if self.on_weights:
             with shared(None):
-                overlap = measures.overlap(self.sampled_inputs())
+                overlap = self.controller.measured(self.sampled_inputs())
             overlap = same_everywhere(overlap)
         else:
             index_N = context.sample(delta_END.device)
-            overlap = measures.overlap(at_least_fp32(delta_END[:, index_N]))
+            overlap = self.controller.measured(at_least_fp32(delta_END[:, index_N]))
         self.statistics.append(overlap.detach())
         null = self.controller.null
         bare = ((overlap - null) / (1 - null)).clamp(min=0)

@@ -84,7 +84,9 @@ _TABLE = (
            "Learned factor of each directed edge, row by row without the diagonal (gnn).", "0.5"),
     Metric("orthogonal/weight", "", "(layers)", "Present weight of each layer's diversity loss."),
     Metric("orthogonal/overlap", "", "(layers)",
-           "Running mean of the squared cosine that the controller holds at its target.", "1 / model width"),
+           "Running mean of what the diversity loss measures and the controller holds at its target: squared cosine, "
+           "or with gram_identity distance of the mean cosines from the identity.",
+           "1 / model width; gram_identity: 0"),
     Metric("ghost/activation", "", "(layers, ghosts)", "How far each ghost expert is switched on, 0 to 1.", "0"),
     Metric("ghost/state", "", "(layers, ghosts)", "0 dormant, 1 activating, 2 active.", "0"),
     Metric("ghost/contribution", "share", "(layers, ghosts)", "Share of each ghost in its layer's output.", "0"),

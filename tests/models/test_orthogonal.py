@@ -49,6 +49,83 @@ def test_independent_deltas_overlap_by_one_over_the_width() -> None:
     assert abs(measures.normalised_overlap(draws)) < 1e-3
 
 
+def by_loops(delta_END: torch.Tensor) -> float:
+    """||G - I||_F^2 / (E (E - 1)), entry by entry."""
+    rows = delta_END.double().numpy()
+    experts, tokens = rows.shape[:2]
+    total = 0.0
+    for i in range(experts):
+        for j in range(experts):
+            cosines = [
+                (rows[i, n] @ rows[j, n]) / math.sqrt((rows[i, n] @ rows[i, n]) * (rows[j, n] @ rows[j, n]))
+                for n in range(tokens)
+            ]
+            total += (sum(cosines) / tokens - (i == j)) ** 2
+    return total / (experts * (experts - 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 3), (4, 7, 5), (3, 40, 16)])
+def test_gram_distance_is_that_of_loops(shape: tuple[int, int, int]) -> None:
+    delta = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.3
+    value = measures.gram_distance(delta)
+    assert value.item() == pytest.approx(by_loops(delta), rel=1e-12)
+    torch.testing.assert_close(measures.gram_distance(-7 * delta), value, rtol=1e-12, atol=0)
+    assert 0 < value.item() <= measures.overlap(delta).item() <= 1  # the square of a mean, and the mean of squares
+
+
+def test_gram_distance_at_its_ends_and_by_hand() -> None:
+    eye = torch.eye(4).unsqueeze(1).expand(4, 5, 4)
+    assert measures.gram_distance(eye).item() == 0.0
+    same = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1)
+    assert measures.gram_distance(same).item() == pytest.approx(1.0)
+    # Two tokens with cosines 1 and -1 cancel, with 1 and 0 give 1/4; the mean squared cosine is 1 and 1/2.
+    for second, expected, squares in ((-1.0, 0.0, 1.0), (0.0, 0.25, 0.5)):
+        other = torch.tensor([second, 0.0 if second else 1.0])
+        pair = torch.stack((torch.tensor([[1.0, 0], [1.0, 0]]), torch.stack((torch.tensor([2.0, 0]), other))))
+        assert measures.gram_distance(pair).item() == pytest.approx(expected, abs=1e-7)
+        assert measures.overlap(pair).item() == pytest.approx(squares)
+
+
+def test_independent_deltas_are_at_distance_zero() -> None:
+    """1 / (N D) within 3 standard errors, which is 0 against the 1/D of the mean squared cosine."""
+    draws = torch.randn(200, 4, 100, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = torch.stack([measures.gram_distance(one) for one in draws])
+    assert abs(found.mean() - 1 / (100 * 16)) < 3 * found.std() / math.sqrt(len(found))
+
+
+def test_gram_identity_has_no_tolerated_part_and_the_controller_follows_it() -> None:
+    one = controller(NOW, "model.orthogonal.loss=gram_identity", "model.orthogonal.target_overlap=0.5")
+    one.multiplier.fill_(1.0)
+    assert one.null == 0.0
+    assert one.loss(torch.tensor(0.2)).item() == pytest.approx(0.1 * 0.2)
+    assert controller(NOW, "model.orthogonal.target_overlap=0.5").loss(torch.tensor(0.2)).item() == 0.0
+    model = make_model("orthogonal", "model.orthogonal.loss=gram_identity")
+    config = make_config("orthogonal", "model.orthogonal.loss=gram_identity")
+    _, terms, _ = loss_terms(model, make_batch(), config.train)
+    seen = torch.stack([layer.statistics[0] for layer in model.stack])
+    assert terms["orthogonality"] == pytest.approx(seen.mean().item(), rel=1e-6)
+    weights = [layer.controller.weight.item() for layer in model.stack]
+    after_step(model, build_optimizer(model, config.train), config, StepFacts(1, 2.0, 2.3, 1.0))
+    for layer, before, value in zip(model.stack, weights, seen.tolist(), strict=True):
+        push = math.exp(0.01 * (value - 2 / 16) / (2 / 16))
+        assert layer.controller.weight.item() == pytest.approx(before * push, rel=1e-6)
+        assert layer.controller.average.item() == pytest.approx(value)
+
+
+def test_what_the_layer_measures_is_the_loss_of_its_own_deltas() -> None:
+    """The statistic of a forward pass against loops over the deltas that the layer computed."""
+    for target in ("activations", "weights"):
+        model = make_model("orthogonal", "model.orthogonal.loss=gram_identity", f"model.orthogonal.target={target}")
+        layer = model.stack[0]
+        kept = []
+        hook = layer.register_forward_hook(lambda _m, _a, out, kept=kept: kept.append(out[1].delta_END.detach()))
+        batch = make_batch()
+        model(input_ids=batch.input_ids_BT, labels=batch.labels_BT)
+        hook.remove()
+        vectors = kept[0] if target == "activations" else layer.feed_forward.w1_EFD.detach()
+        assert layer.statistics[0].item() == pytest.approx(by_loops(vectors), rel=1e-5)
+
+
 def test_the_controller_pushes_up_above_the_target_and_down_below() -> None:
     up, down = controller(NOW), controller(NOW)
     for step in range(1, 20):
@@ -92,9 +169,14 @@ def test_the_loss_warms_up_and_follows_its_schedule() -> None:
     assert all(0 <= schedule_multiplier(s, p / 10) <= 1 for s in (*halves, "exponential") for p in range(11))
 
 
-def test_without_weight_it_is_hgnn_bit_for_bit() -> None:
+@pytest.mark.parametrize("loss", ["overlap", "gram_identity"])
+@pytest.mark.parametrize("target", ["activations", "weights"])
+def test_without_weight_it_is_hgnn_bit_for_bit(target: str, loss: str) -> None:
     """Three steps of training from the same seed."""
-    off = ("model.orthogonal.initial_weight=0", "model.orthogonal.min_weight=0")
+    off = (
+        "model.orthogonal.initial_weight=0", "model.orthogonal.min_weight=0",
+        f"model.orthogonal.target={target}", f"model.orthogonal.loss={loss}",
+    )  # fmt: skip
     trained = []
     for variant, more in (("hgnn", ()), ("orthogonal", off)):
         config, model = make_config(variant, *more), make_model(variant, *more)
@@ -108,11 +190,12 @@ def test_without_weight_it_is_hgnn_bit_for_bit() -> None:
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
+@pytest.mark.parametrize("loss", ["overlap", "gram_identity"])
 @pytest.mark.parametrize("target", ["activations", "weights"])
-def test_the_loss_drives_experts_apart(target: str) -> None:
+def test_the_loss_drives_experts_apart(target: str, loss: str) -> None:
     """45 steps from experts that are copies of one another."""
     more = (
-        f"model.orthogonal.target={target}", NOW, "model.orthogonal.initial_weight=10",
+        f"model.orthogonal.target={target}", f"model.orthogonal.loss={loss}", NOW, "model.orthogonal.initial_weight=10",
         "model.orthogonal.max_weight=10", "train.learning_rate=0.005",
     )  # fmt: skip
     config, model = make_config("orthogonal", *more), stir(make_model("orthogonal", *more))

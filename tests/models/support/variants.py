@@ -37,6 +37,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "hgnn-one": ("architecture=hgnn", "num_experts=1"),
     "orthogonal": ("architecture=orthogonal",),
     "orthogonal-weights": ("architecture=orthogonal", "orthogonal.target=weights", "scope=ffn"),
+    "orthogonal-gram": ("architecture=orthogonal", "orthogonal.loss=gram_identity"),
     "ghost": ("architecture=ghost",),
     "ghost-ffn-mean": ("architecture=ghost", "scope=ffn", "readout=mean", "coupling.strategy=all_triplets"),
     "ghost-all": ("architecture=ghost", "coupling.strategy=all"),
