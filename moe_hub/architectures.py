@@ -39,6 +39,7 @@ GHOST_METRICS = (
     "ghost/loss_improvement",
     "ghost/threshold",
 )
+UNEXPLAINED_METRICS = {"fvu_grad": "ghost/gradient_fvu", "legacy": "ghost/residual_variance"}  # by saturation_measure
 SPARSE_METRICS = (
     "expert/load",
     "expert/utilization",
@@ -138,6 +139,8 @@ def measured_metrics(model: ModelConfig) -> tuple[str, ...]:
     names = list(row.metrics)
     if model.num_ghosts and "ghost/activation" not in names:
         names += GHOST_METRICS
+    if model.num_ghosts and model.ghost.saturation_measure in UNEXPLAINED_METRICS:
+        names.append(UNEXPLAINED_METRICS[model.ghost.saturation_measure])
     absent: set[str] = set()
     if model.num_experts == 1:
         absent |= {name for name in names if name.split("/")[0] in ("expert", "coupling", "router", "orthogonal")}

@@ -90,7 +90,13 @@ def test_what_is_measured_follows_the_settings() -> None:
     assert measured("architecture=hgnn", "num_experts=1") == set()
     assert not {m for m in measured("architecture=ghost", "ghost.num_ghosts=0") if m.startswith("ghost/")}
     with_ghosts = measured("architecture=geometric", "geometric.ghosts=true")
-    assert with_ghosts - measured("architecture=geometric") == {m for m in METRICS if m.startswith("ghost/")}
+    own = {"fvu_grad": "ghost/gradient_fvu", "legacy": "ghost/residual_variance"}  # of a saturation measure alone
+    every = {m for m in METRICS if m.startswith("ghost/")} - set(own.values())
+    assert with_ghosts - measured("architecture=geometric") == every
+    for measure, name in own.items():
+        one = f"ghost.saturation_measure={measure}"
+        assert measured("architecture=ghost", one) == measured("architecture=ghost") | {name}
+        assert not {m for m in measured("architecture=ghost", one, "ghost.num_ghosts=0") if m.startswith("ghost/")}
 
 
 def test_every_metric_of_experts_has_a_null_value() -> None:

@@ -92,6 +92,13 @@ class GhostConfig(Section):
         ge=0.0,
         le=2.0,
     )
+    saturation_measure: Literal["explained", "fvu_grad", "legacy"] = option(
+        "explained",
+        "Saturation measure",
+        "What diversity is multiplied with. explained: loss over unigram entropy; fvu_grad: share of the layer's "
+        "gradient that no mixture of its experts' outputs follows; legacy: both factors of the first implementation.",
+        advanced=True,
+    )
     activation_schedule: Literal["gradual", "binary", "selective"] = option(
         "gradual",
         "Activation schedule",

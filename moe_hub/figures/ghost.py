@@ -89,14 +89,17 @@ def _woken_marks(history: RunHistory, view: View, on: str, layer: int | None) ->
 def saturation_monitoring(histories: Sequence[RunHistory], view: View) -> Drawing:
     """Are the primary experts saturated, and did that wake a ghost?
 
-    Above: saturation of each layer, diversity of its experts x share of the loss that is still unexplained. A ghost
-    wakes when it stands above the dotted threshold on a plateau of the loss, after the earliest step; triangles mark
-    it. Below: the two factors, and the relative gain of the loss from one window to the next.
+    Above: saturation of each layer, diversity of its experts x what is still unexplained: the share of the loss, or
+    with the saturation measure fvu_grad of the layer's gradient (legacy: a variance). A ghost wakes when it stands
+    above the dotted threshold on a plateau of the loss, after the earliest step; triangles mark it. Below: the factors,
+    and the relative gain of the loss from one window to the next.
 
-    Null value: about 1 at the start (independent experts, nothing explained), which is why the plateau counts too.
+    Null value: about 1 at the start (independent experts, nothing explained), with fvu_grad 1 - experts / model width,
+    which is why the plateau counts too.
     """
     drawing = Drawing()
-    factors = ("ghost/diversity", "ghost/unexplained", "ghost/loss_improvement")
+    factors = ("ghost/diversity", "ghost/unexplained", "ghost/gradient_fvu", "ghost/residual_variance",
+               "ghost/loss_improvement")  # fmt: skip
     drawing.panels = ["saturation"]
     curves = layer_curves(histories, "ghost/saturation", view, drawing)
     if len(histories) == 1:
@@ -116,7 +119,7 @@ def saturation_monitoring(histories: Sequence[RunHistory], view: View) -> Drawin
 
 
 def _factor_curves(history: RunHistory, names: Sequence[str], view: View) -> list[Curve]:
-    """Diversity is logged by layer: its mean over layers; the other two are scalars."""
+    """What is logged by layer as its mean over layers; the others are scalars."""
     found: list[Curve | None] = []
     for place, name in enumerate(names):
         colour, dash = theme.line_style(place + 3, view)

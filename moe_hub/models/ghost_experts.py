@@ -112,6 +112,12 @@ class Ghosts(nn.Module):
             self._seen, self._states = seen, tuple(self.state_G.tolist())
         return self._states
 
+    def forget(self) -> None:
+        """Drops what the passes since the last optimizer step have left."""
+        self.loads.clear()
+        self.background_gradients.clear()
+        self.saturation.parts.clear()
+
     def follow_load(self) -> None:
         """Takes the loads of the forward passes since the last optimizer step into their running mean."""
         for load_E in self.loads:

@@ -8,6 +8,7 @@ Legend: E experts, A awake ghosts, B batch, T time, N = B x T tokens, D d_model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +92,11 @@ class ExpertLayer(Layer):
         y_BTD = x_BTD + self._readout(record).view_as(x_BTD)
         if self.ghosts is not None and self.training and torch.is_grad_enabled():
             self.ghosts.learn_in_background(x_BTD, seen_BTD, y_BTD, context)
+            if self.ghosts.saturation.measure == "fvu_grad":
+                index_N = context.sample(delta_END.device)
+                self.ghosts.saturation.follow_gradient(delta_END.detach()[:, index_N], y_BTD, index_N)
+            elif self.ghosts.saturation.measure == "legacy":
+                record = replace(record, stream_ND=x_BTD.detach().flatten(0, 1))
         return y_BTD, record
 
     def weights(self) -> ExpertWeights:
@@ -162,13 +168,15 @@ class ExpertLayer(Layer):
         return said_ND + weighted_sum(record.ghosts.coupled_AND, record.ghosts.share_NA)
 
     def observe(self, record: Record, context: Context) -> Terms:
-        """For ghosts: the mean cosine Gram (E, E) of the experts' deltas."""
+        """For ghosts: the cosine Gram (E, E) of the experts' deltas that saturation is judged by."""
         assert isinstance(record, LayerRecord)
         if self.ghosts is not None:
             delta_END = record.delta_END.detach()
             index_N = context.sample(delta_END.device)
             if len(index_N) or sharing() is not None:
-                self.statistics.append(measures.similarity(at_least_fp32(delta_END[:, index_N])))
+                picked_END = at_least_fp32(delta_END[:, index_N])
+                stream_ND = None if record.stream_ND is None else at_least_fp32(record.stream_ND[index_N])
+                self.statistics.append(self.ghosts.saturation.gram(picked_END, stream_ND))
                 if self.ghosts.settings.initialization == "clone":
                     length_EN = record.sampled(index_N).contribution_END.detach().norm(dim=-1)
                     self.ghosts.loads.append(measures.load_share(length_EN[: self.num_experts]).float())

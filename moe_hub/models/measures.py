@@ -13,6 +13,8 @@ from torch import Tensor
 
 from moe_hub.models.shared_tokens import per_token
 
+RIDGE = 1e-10  # on the Gram matrix of unit vectors: a direction much shorter than its root counts as none
+
 
 def cosine_gram(delta_END: Tensor) -> Tensor:
     """Cosines between the experts' deltas for each token, (N, E, E)."""
@@ -57,6 +59,37 @@ def effective_rank(gram_EE: Tensor) -> Tensor:
     share = values / values.sum().clamp(min=1e-12)
     rank: Tensor = torch.special.entr(share).sum().exp()
     return rank
+
+
+def outside_span(delta_END: Tensor, pull_ND: Tensor) -> Tensor:
+    """Sums over tokens of ||r - P r||^2 and ||r||^2, (2,), P the projection on the span of a token's E deltas.
+
+    Their quotient is the fraction of variance unexplained of r, in [0, 1], when each token may mix its experts anew;
+    independent directions give 1 - E/D. Sums, so that tokens and batches count by their ||r||^2. P r = D^T c with
+    (D D^T + ridge) c = D r on unit vectors, in float64 where the device has it: a span may lack directions. Copies of
+    an expert that differ by rounding alone span none: the ridge is not below the square of the deltas' precision.
+    """
+    dtype = torch.float32 if delta_END.device.type == "mps" else torch.float64
+    ridge = max(RIDGE, torch.finfo(delta_END.dtype).eps ** 2, 100 * torch.finfo(dtype).eps)
+    unit_NED = F.normalize(delta_END.to(dtype), dim=-1, eps=1e-30).transpose(0, 1)
+    pull_ND1 = pull_ND.to(dtype).unsqueeze(-1)
+    ridge_EE = ridge * torch.eye(len(delta_END), dtype=dtype, device=delta_END.device)
+    factor_NEE, _ = torch.linalg.cholesky_ex(unit_NED @ unit_NED.transpose(1, 2) + ridge_EE)
+    mix_NE1 = torch.cholesky_solve(unit_NED @ pull_ND1, factor_NEE)
+    rest_ND1 = pull_ND1 - unit_NED.transpose(1, 2) @ mix_NE1
+    return torch.stack((rest_ND1.square().sum(), pull_ND1.square().sum()))
+
+
+def first_implementation(stream_ND: Tensor, delta_END: Tensor) -> tuple[Tensor, Tensor]:
+    """What the first implementation judged saturation by: cosines (E, E) of the experts' mean outputs, and a variance.
+
+    Output e is x + D_e; its mean is over tokens. The variance is that of all entries of x - mean_e (x + D_e).
+    """
+    mean_ED = per_token((stream_ND + delta_END).sum(1), delta_END.shape[1])
+    unit_ED = F.normalize(mean_ED, dim=-1, eps=1e-12)
+    rest_ND = delta_END.mean(0)
+    centre = per_token(rest_ND.sum(), rest_ND.numel())
+    return unit_ED @ unit_ED.T, per_token((rest_ND - centre).square().sum(), rest_ND.numel())
 
 
 def specialization(gate_NE: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ class GhostRecord:
 class LayerRecord:
     """Deltas of the experts before and after coupling, and the shares with which the readout sums them.
 
-    `share_NE` is (1, E) where the readout is the mean; `gate_NE` is None there.
+    `share_NE` is (1, E) where the readout is the mean; `gate_NE` is None there. `stream_ND` is what the deltas are
+    added to, where a statistic of training needs it.
     """
 
     delta_END: Tensor
@@ -33,6 +34,7 @@ class LayerRecord:
     gate_NE: Tensor | None
     num_ghosts: int = 0
     ghosts: GhostRecord | None = None
+    stream_ND: Tensor | None = None
 
     @property
     def contribution_END(self) -> Tensor:
@@ -59,6 +61,7 @@ class LayerRecord:
             share_NE=self.share_NE if self.gate_NE is None else self.share_NE[index_N],
             gate_NE=None if self.gate_NE is None else self.gate_NE[index_N],
             ghosts=ghosts,
+            stream_ND=None if self.stream_ND is None else at_least_fp32(self.stream_ND[index_N]),
         )
 
     def expert_share(self) -> Tensor:

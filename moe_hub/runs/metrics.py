@@ -91,11 +91,20 @@ _TABLE = (
     Metric("ghost/state", "", "(layers, ghosts)", "0 dormant, 1 activating, 2 active.", "0"),
     Metric("ghost/contribution", "share", "(layers, ghosts)", "Share of each ghost in its layer's output.", "0"),
     Metric("ghost/saturation", "", "(layers)",
-           "Saturation of the primary experts, diversity x unexplained; above the threshold, on a plateau of the loss, "
-           "a ghost wakes.", "1"),
-    Metric("ghost/diversity", "", "(layers)", "(effective rank - 1) / (experts - 1) of the primary experts.", "1"),
+           "Saturation of the primary experts, diversity x what the saturation measure finds unexplained; above the "
+           "threshold, on a plateau of the loss, a ghost wakes.",
+           "1; fvu_grad: 1 - experts / model width; legacy: 0"),
+    Metric("ghost/diversity", "", "(layers)",
+           "(effective rank - 1) / (experts - 1) of the primary experts; legacy: 1 - mean squared entry of (cosines of "
+           "mean outputs - identity).", "1"),
     Metric("ghost/unexplained", "", "", "Running mean of the task loss over the unigram entropy.",
            "ln(vocabulary) / unigram entropy"),
+    Metric("ghost/gradient_fvu", "share", "(layers)",
+           "Running mean of the share of the gradient at the layer's output, squared, outside the span of the experts' "
+           "outputs (saturation measure fvu_grad).", "1 - experts / model width"),
+    Metric("ghost/residual_variance", "", "(layers)",
+           "Running mean of the variance of layer input - mean expert output (saturation measure legacy).",
+           "0: experts that add nothing"),
     Metric("ghost/loss_improvement", "", "",
            "Relative gain of the mean task loss from one window to the next; 1 until there are two.", "0"),
     Metric("ghost/threshold", "", "", "Saturation above which ghosts may wake."),

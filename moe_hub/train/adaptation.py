@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from moe_hub.architectures import UNEXPLAINED_METRICS
 from moe_hub.config import Config
 from moe_hub.models.base import Layer
 from moe_hub.models.ghost_experts import ACTIVATING, DORMANT, Ghosts
@@ -52,6 +53,14 @@ def after_step(
     return found
 
 
+def forget(model: LanguageModel) -> None:
+    """Drops what the passes of a step left for `after_step`, where the step is not applied."""
+    for layer in model.stack:
+        layer.statistics.clear()
+        if layer.ghosts is not None:
+            layer.ghosts.forget()
+
+
 def _adapt_overlap(
     layers: Sequence[Layer], statistics: Sequence[Tensor | None], config: Config, facts: StepFacts
 ) -> dict[str, Any]:
@@ -74,24 +83,32 @@ def _adapt_ghosts(
     facts: StepFacts,
 ) -> dict[str, Any]:
     banks = [layer.ghosts for layer in layers if layer.ghosts is not None]
-    for ghosts, gram_EE in zip(banks, statistics, strict=True):
+    for ghosts, gram_EE, parts_2 in zip(banks, statistics, _own_unexplained(banks), strict=True):
         if ghosts.background_gradients:
             _learn_in_background(ghosts, optimizer, config, facts)
         ghosts.follow_load()
-        ghosts.saturation.update(gram_EE, facts.step, facts.task_loss, facts.unigram_entropy)
+        ghosts.saturation.update(gram_EE, facts.step, facts.task_loss, facts.unigram_entropy, parts_2)
         ghosts.advance()
     woken = _wake_where_ripe(layers, optimizer, config, facts.step)
-    diversity_L = torch.stack([ghosts.saturation.diversity() for ghosts in banks])
     found = {
-        "ghost/saturation": diversity_L * banks[0].saturation.unexplained,
-        "ghost/diversity": diversity_L,
+        "ghost/saturation": torch.stack([ghosts.saturation.value() for ghosts in banks]),
+        "ghost/diversity": torch.stack([ghosts.saturation.diversity() for ghosts in banks]),
         "ghost/unexplained": banks[0].saturation.unexplained.clone(),
         "ghost/loss_improvement": banks[0].saturation.improvement.clone(),
         "ghost/threshold": banks[0].threshold.clone(),
         "ghost/activation": torch.stack([ghosts.activation_G for ghosts in banks]),
         "ghost/state": torch.stack([ghosts.state_G for ghosts in banks]),
     }
+    if (measure := config.model.ghost.saturation_measure) != "explained":
+        found[UNEXPLAINED_METRICS[measure]] = torch.stack([ghosts.saturation.own_unexplained for ghosts in banks])
     return found | ({"event/ghost_woken": woken} if any(map(any, woken)) else {})
+
+
+def _own_unexplained(banks: Sequence[Ghosts]) -> Sequence[Tensor | None]:
+    """Numerator and denominator of what is unexplained in each layer, over all processes; None where it is not used."""
+    if banks[0].saturation.measure == "explained":
+        return [None] * len(banks)
+    return list(_summed(torch.stack([ghosts.saturation.take_parts() for ghosts in banks])))
 
 
 def _wake_where_ripe(
@@ -151,7 +168,7 @@ def _mean(statistics: Sequence[Tensor]) -> Tensor | None:
 
 
 def _summed(gradient: Tensor) -> Tensor:
-    """The gradient of the whole batch: each process has that of its own tokens."""
+    """The gradient, or sum, of the whole batch: each process has that of its own tokens."""
     if dist.is_initialized():
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)

@@ -106,7 +106,8 @@ def _ghosts(part: float, index: int, rows: int, rng: np.random.Generator) -> dic
         "ghost/activation": on, "ghost/contribution": 0.1 * on, "ghost/threshold": 0.4,
         "ghost/saturation": np.array([0.9, 0.7]) * (1 - 0.5 * part) + 0.01 * rng.normal(size=2),
         "ghost/diversity": np.array([0.95, 0.9]), "ghost/unexplained": 1 - 0.5 * part,
-        "ghost/loss_improvement": 0.3 * (1 - part),
+        "ghost/loss_improvement": 0.3 * (1 - part), "ghost/gradient_fvu": np.array([0.8, 0.7]) - 0.2 * part,
+        "ghost/residual_variance": np.array([0.1, 0.4]) * part,
     }  # fmt: skip
     return found | ({"event/ghost_woken": woken} if any(map(any, woken)) else {})
 

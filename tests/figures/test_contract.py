@@ -173,10 +173,27 @@ def test_every_metric_of_the_table_has_a_figure() -> None:
 def _also_drawn(key: str) -> set[str]:
     """Metrics that a figure draws without needing them."""
     return {
-        "saturation-monitoring": {"ghost/diversity", "ghost/unexplained", "ghost/loss_improvement", "ghost/threshold"},
+        "saturation-monitoring": {
+            "ghost/diversity",
+            "ghost/unexplained",
+            "ghost/gradient_fvu",
+            "ghost/residual_variance",
+            "ghost/loss_improvement",
+            "ghost/threshold",
+        },
         "geometric-loss-components": {"loss/task", "loss/total"},
         "ghost-expert-activation": {"ghost/state"},  # activation shows it
     }.get(key, set())
+
+
+def test_saturation_monitoring_draws_each_factor_that_was_logged(history: RunHistory) -> None:
+    """By layer as the mean of layers; that of a saturation measure alone where the run has it."""
+    figure = registry.compose("saturation-monitoring", [history], View())
+    curves = {trace["name"]: trace for trace in figure["data"]}
+    for name in ("gradient_fvu", "residual_variance", "diversity"):
+        values = history.arrays(f"ghost/{name}")[1].mean(1)
+        assert curves[f"{name.replace('_', ' ')}, mean of layers"]["y"][-1] == pytest.approx(values[-1])
+    assert "unexplained" in curves
 
 
 def test_only_figures_with_data_are_offered(history: RunHistory, make_history: Make) -> None:

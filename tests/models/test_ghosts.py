@@ -229,15 +229,17 @@ def test_saturation_is_diversity_times_what_is_unexplained() -> None:
     assert saturation.value().item() == pytest.approx((rank.item() - 1) / 3 * 0.75, rel=1e-4)
 
 
-def test_resuming_in_the_middle_of_a_ramp_is_bit_for_bit() -> None:
-    config = make_config("ghost", *QUICK)
-    straight = make_model("ghost", *QUICK)
+@pytest.mark.parametrize("measure", ["explained", "fvu_grad", "legacy"])
+def test_resuming_in_the_middle_of_a_ramp_is_bit_for_bit(measure: str) -> None:
+    more = (*QUICK, f"model.ghost.saturation_measure={measure}")
+    config = make_config("ghost", *more)
+    straight = make_model("ghost", *more)
     train(straight, config, range(1, 15), loss=lambda step: 2.0)
 
-    first = make_model("ghost", *QUICK)
+    first = make_model("ghost", *more)
     optimizer, _ = train(first, config, range(1, 10), loss=lambda step: 2.0)
     assert first.stack[0].ghosts.states() == (ACTIVATING, DORMANT)
-    second = stir(make_model("ghost", *QUICK, "seed=5"))
+    second = stir(make_model("ghost", *more, "seed=5"))
     resumed = build_optimizer(second, config.train)
     second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
     theirs = dict(second.named_parameters())

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
+from moe_hub.architectures import ARCHITECTURES
 from moe_hub.checkpoint import TrainerState, restore, save_checkpoint
 from moe_hub.config import Config, load_config
 from moe_hub.ranks import Ranks
@@ -48,15 +49,21 @@ ARMS = {
     "gnn": (),
     "hgnn": (),
     "muon": ("model.architecture=hgnn", "train.optimizer=muon"),
+    "gram": (
+        "model.architecture=orthogonal", "model.orthogonal.loss=gram_identity", "model.orthogonal.warmup_steps=0",
+        "model.orthogonal.initial_weight=0.3",
+    ),
     "orthogonal": ("model.orthogonal.warmup_steps=0", "model.orthogonal.initial_weight=0.3"),
     "ghost": WOKEN,
+    "fvu": ("model.architecture=ghost", "model.ghost.saturation_measure=fvu_grad", *WOKEN),
+    "legacy": ("model.architecture=ghost", "model.ghost.saturation_measure=legacy", *WOKEN),
     "geometric": ("train.mode=geometric",),
     "topk": ("model.topk.load_balance_weight=0.5", "model.topk.router_z_weight=0.1"),
 }  # fmt: skip
 
 
 def config_of(arm: str, strategy: str, *more: str) -> Config:
-    architecture = () if arm == "muon" else (f"model.architecture={arm}",)
+    architecture = (f"model.architecture={arm}",) if arm in ARCHITECTURES else ()
     return load_config(overrides=(*architecture, f"train.parallel.strategy={strategy}", *SMALL, *ARMS[arm], *more))
 
 

@@ -28,7 +28,7 @@ from moe_hub.train.parallel.launching import torchrun
 pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
-ARMS = [*ARCHITECTURES, "muon"]
+ARMS = [*ARCHITECTURES, "muon", "fvu", "legacy", "gram"]
 TOLERANCE = 1e-5
 MUON_TOLERANCE = 5e-5  # torch's Muon orthogonalises in bf16, whose rounding carries the last bits of a sum far
 

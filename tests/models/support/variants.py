@@ -39,6 +39,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "orthogonal-weights": ("architecture=orthogonal", "orthogonal.target=weights", "scope=ffn"),
     "orthogonal-gram": ("architecture=orthogonal", "orthogonal.loss=gram_identity"),
     "ghost": ("architecture=ghost",),
+    "ghost-fvu": ("architecture=ghost", "ghost.saturation_measure=fvu_grad"),
+    "ghost-legacy": ("architecture=ghost", "ghost.saturation_measure=legacy", "scope=ffn"),
     "ghost-ffn-mean": ("architecture=ghost", "scope=ffn", "readout=mean", "coupling.strategy=all_triplets"),
     "ghost-all": ("architecture=ghost", "coupling.strategy=all"),
     "ghost-one": ("architecture=ghost", "ghost.num_ghosts=1", "coupling.num_layers=2"),
