@@ -22,7 +22,7 @@ from moe_hub.models.language_model import LanguageModel
 from moe_hub.models.shared_tokens import shared
 from moe_hub.ranks import ALONE, Ranks
 from moe_hub.runs.store import RunDirectory
-from moe_hub.train.adaptation import StepFacts, after_step
+from moe_hub.train.adaptation import StepFacts, after_step, forget
 from moe_hub.train.cognitive import CognitiveSchedule
 from moe_hub.train.controller import Controller
 from moe_hub.train.device import choose_precision
@@ -345,6 +345,7 @@ class Trainer:
         targets = max(1.0, terms.pop("targets", 1.0))
         losses = {name: value / targets for name, value in terms.items()}
         state.window, state.tokens = before
+        forget(self.model)
         self._save()
         report = {"step": step, "task_loss": self._last_task, "losses": losses, **known, "not_finite": bad,
                   "first_batch": state.step * self.config.train.grad_accumulation, "seed": self.config.seed,

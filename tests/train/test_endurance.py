@@ -270,6 +270,36 @@ def test_a_skipped_step_changes_nothing_else(small_config: Small, tmp_path: Path
     assert_same_bits(*runs)
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("orthogonal",),
+        ("ghost", "model.ghost.saturation_measure=fvu_grad", "model.ghost.background_learning=true"),
+        ("ghost", "model.ghost.saturation_measure=legacy", "model.ghost.initialization=clone"),
+    ],
+)
+def test_a_skipped_step_leaves_no_statistics(
+    choices: tuple[str, ...], small_config: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Controllers and ghosts would take those of a bad step for a part of the next one."""
+    left: list[bool] = []
+
+    def look(trainer: Trainer) -> None:
+        for layer in trainer.model.stack:
+            left.append(bool(layer.statistics))
+            if (ghosts := layer.ghosts) is not None:
+                left.append(bool(ghosts.loads or ghosts.background_gradients or ghosts.saturation.parts))
+
+    architecture, *more = choices
+    run = RunStore(tmp_path / "runs").create(small_config(architecture, "train.on_nonfinite=pause", *more))
+    poison(5, monkeypatch)
+    while_paused(monkeypatch, lambda: control.request(run.path, "resume"))
+    before_step(monkeypatch, 6, look)
+    assert run_training(run) == "finished"
+    assert left
+    assert not any(left)
+
+
 def test_no_memory_names_the_settings_that_need_it(
     small_config: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
