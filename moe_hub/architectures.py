@@ -19,6 +19,7 @@ EXPERT_METRICS = (
     "expert/load",
     "expert/utilization",
     "expert/similarity",
+    "expert/cka",
     "expert/orthogonality",
     "expert/effective_rank",
     "expert/specialization",

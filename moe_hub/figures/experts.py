@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing
-from moe_hub.figures.heatmaps import color_bar, heatmap_over_steps, largest, row_axis, square
+from moe_hub.figures.heatmaps import color_bar, heatmap_over_steps, largest, row_axis, square, squares
 from moe_hub.figures.lines import Curve, add_curves, reference
 from moe_hub.figures.parts import (
     chosen_layer,
@@ -149,16 +149,18 @@ def expert_connection_heatmap(histories: Sequence[RunHistory], view: View) -> Dr
 
     Null value: the same weight for all members of a hyperedge, as at the start.
     """
-    return square(histories, view, "coupling/adjacency", "weight", signed=False)
+    return square(histories, view, "coupling/adjacency", "weight")
 
 
-@figure("Geometric", "Expert Similarity", ("expert/similarity",))
+@figure("Geometric", "Expert Similarity", ("expert/similarity", "expert/cka"))
 def expert_similarity(histories: Sequence[RunHistory], view: View) -> Drawing:
     """Which experts have become alike?
 
-    Mean cosine between the outputs of each two experts of the chosen layer, at the newest logged step or at the right
-    end of the visible range: 1 the same direction, 0 independent, -1 opposed. The diagonal is 1 by definition.
+    Left, mean cosine between the outputs of each two experts of the chosen layer, at the newest logged step or at the
+    right end of the visible range: 1 the same direction, 0 independent, -1 opposed. Right, linear CKA (centred kernel
+    alignment): 1 where the outputs say the same of the tokens, even if one is the other turned and scaled. A pair with
+    cosine 0 and CKA near 1 has the same content in another basis. The diagonal is 1 by definition.
 
-    Null value: 0 off the diagonal (independent experts).
+    Null value: 0 off the diagonal (independent experts), for both.
     """
-    return square(histories, view, "expert/similarity", "cosine", signed=True)
+    return squares(histories, view, {"expert/similarity": "mean cosine", "expert/cka": "linear CKA"})

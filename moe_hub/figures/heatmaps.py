@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from moe_hub.figures.parts import (
     column_means,
     expert_name,
     first_with,
+    first_with_any,
     primary_experts,
     row_at_end,
     short_name,
@@ -78,16 +79,64 @@ def color_bar(title: str, view: View) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str, *, signed: bool) -> Drawing:
-    """Experts against experts in the chosen layer at one step; `signed` values lie between -1 and 1."""
+def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str) -> Drawing:
+    """Who reads whom: experts against experts in the chosen layer at one step, values from 0 up."""
     drawing = Drawing()
     history = first_with(histories, metric, drawing)
+    if history is not None and (trace := _square_trace(history, view, metric, unit, drawing, signed=False)):
+        drawing.traces.append(trace)
+        drawing.layout = _square_axes(view, ("is read", "reads"))
+    return drawing
+
+
+def squares(histories: Sequence[RunHistory], view: View, metrics: Mapping[str, str]) -> Drawing:
+    """Experts against experts by several metrics with values from -1 to 1, as one colour scale shows them all.
+
+    `metrics` are names and what stands under each square. The squares are beside each other, on a narrow screen below.
+    """
+    drawing = Drawing()
+    history = first_with_any(histories, metrics, drawing)
     if history is None:
         return drawing
+    for name, title in metrics.items():
+        known = name in history.names()
+        trace = _square_trace(history, view, name, title, drawing, signed=True) if known else None
+        if trace is None:
+            continue
+        number = "" if not drawing.traces else str(len(drawing.traces) + 1)
+        trace |= {"xaxis": f"x{number}", "yaxis": f"y{number}", "showscale": not number}
+        trace["colorbar"] = color_bar("alike", view)
+        drawing.traces.append(trace)
+        axes = _square_axes(view, (title, ""))
+        drawing.layout[f"xaxis{number}"] = axes["xaxis"] | {"anchor": f"y{number}"}
+        drawing.layout[f"yaxis{number}"] = axes["yaxis"] | {"anchor": f"x{number}"}
+    _share_room(drawing, view)
+    return drawing
+
+
+def _share_room(drawing: Drawing, view: View) -> None:
+    """Gives each square its part of the width, or of the height of a narrow screen."""
+    count, narrow = len(drawing.traces), view.width_px < theme.NARROW_PX
+    gap = 0.22 if narrow else 0.12  # names and title of the square above stand in it
+    each = (1 - gap * (count - 1)) / max(1, count)
+    for index in range(count):
+        start = index * (each + gap)
+        number = str(index + 1) if index else ""
+        if narrow:
+            drawing.layout[f"yaxis{number}"]["domain"] = [max(0.0, 1 - start - each), 1 - start]
+        else:
+            drawing.layout[f"xaxis{number}"]["domain"] = [start, min(1.0, start + each)]
+    drawing.height_px = 320 * count if narrow and count > 1 else 0
+
+
+def _square_trace(
+    history: RunHistory, view: View, metric: str, unit: str, drawing: Drawing, *, signed: bool
+) -> Trace | None:
+    """The heatmap of the chosen layer at one step; None where no value is finite. `signed` lie between -1 and 1."""
     layer = chosen_layer(history.arrays(metric)[1].shape[1], view, drawing)
     values = row_at_end(history, metric, view, drawing)[layer]
     if not np.isfinite(values).any():
-        return drawing
+        return None
     experts = primary_experts(history, values.shape[1])
     names = [expert_name(index, experts) for index in range(values.shape[1])]
     short = [short_name(index, experts) for index in range(len(names))] if len(names) > 8 else names
@@ -102,11 +151,13 @@ def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str, 
     }  # fmt: skip
     if len(names) <= 8:
         trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 11}}
-    drawing.traces.append(trace)
+    return trace
+
+
+def _square_axes(view: View, titles: tuple[str, str]) -> dict[str, Any]:
+    """Axes of experts against experts, the first on top, with the titles of x and y."""
     axis = {**theme.axis_style(view), "type": "category", "showgrid": False}
-    drawing.layout = {
-        "xaxis": {**axis, "title": {**axis["title"], "text": "is read" if not signed else ""}},
-        "yaxis": {**axis, "autorange": "reversed",
-                  "title": {**axis["title"], "text": "reads" if not signed else ""}},
-    }  # fmt: skip
-    return drawing
+    return {
+        "xaxis": {**axis, "title": {**axis["title"], "text": titles[0]}},
+        "yaxis": {**axis, "autorange": "reversed", "title": {**axis["title"], "text": titles[1]}},
+    }

@@ -223,6 +223,7 @@ class ExpertLayer(Layer):
             "expert/load": measures.load_share(length_EN),
             "expert/utilization": measures.utilization(length_EN, self.num_experts),
             "expert/similarity": gram_EE,
+            "expert/cka": measures.linear_cka(record.delta_END),
             "expert/orthogonality": measures.normalised_overlap(record.delta_END),
             "expert/effective_rank": measures.effective_rank(gram_EE),
             "expert/specialization": measures.specialization(record.expert_share()),

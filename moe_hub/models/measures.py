@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moe_hub.models.shared_tokens import per_token
+from moe_hub.models.shared_tokens import every_token, per_token
 
+CKA_TOKENS = 128  # the standard error of independent outputs is then about 0.01
 RIDGE = 1e-10  # on the Gram matrix of unit vectors: a direction much shorter than its root counts as none
 
 
@@ -40,6 +41,31 @@ def similarity(delta_END: Tensor) -> Tensor:
     """Mean cosine between experts' deltas (E, E), in [-1, 1]; independent deltas give 0 off the diagonal."""
     unit_EN = F.normalize(delta_END, dim=-1, eps=1e-12).flatten(1)
     return per_token(unit_EN @ unit_EN.T, delta_END.shape[1])
+
+
+def linear_cka(delta_END: Tensor) -> Tensor:
+    """Linear centred kernel alignment of the experts' outputs (E, E), in [-1, 1]; independent outputs give 0.
+
+    Kornblith et al. 2019 (arXiv 1905.00414): HSIC(X X^T, Y Y^T) over the root of both with themselves, 1 where outputs
+    differ by an orthogonal map and a factor. HSIC without bias (Song et al. 2012; Nguyen et al. 2021, arXiv
+    2010.15327, eq. 3), as the cosine of U-centred Gram matrices: the plain estimate of independent outputs is
+    D / (N + D), not 0. Not finite for fewer than 4 tokens; 0 for an output that does not vary. On at most about
+    `CKA_TOKENS` of them, for Gram matrices grow with their square.
+    """
+    delta_END = every_token(delta_END)
+    delta_END = delta_END[:, :: max(1, delta_END.shape[1] // CKA_TOKENS)]
+    tokens = delta_END.shape[1]
+    if tokens < 4:
+        return delta_END.new_full((len(delta_END), len(delta_END)), math.nan)
+    centred_END = delta_END - delta_END.mean(1, keepdim=True)  # changes nothing but the rounding
+    centred_END = centred_END / centred_END.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, 1, 1)
+    gram_ENN = centred_END @ centred_END.transpose(1, 2)
+    gram_ENN.diagonal(dim1=1, dim2=2).zero_()
+    row_EN1 = gram_ENN.sum(2, keepdim=True) / (tokens - 2)
+    gram_ENN += row_EN1.sum(1, keepdim=True) / (tokens - 1) - row_EN1 - row_EN1.transpose(1, 2)
+    gram_ENN.diagonal(dim1=1, dim2=2).zero_()
+    unit_EM = F.normalize(gram_ENN.flatten(1), dim=1, eps=1e-12)
+    return unit_EM @ unit_EM.T
 
 
 def gram_distance(delta_END: Tensor) -> Tensor:

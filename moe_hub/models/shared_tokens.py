@@ -60,6 +60,22 @@ def per_token(total: Tensor, count: int | Tensor) -> Tensor:
     return (every[:-1] / every[-1].clamp(min=1)).view_as(total)
 
 
+def every_token(mine_END: Tensor) -> Tensor:
+    """The tokens of all processes, in the order of ranks, (E, N of all, D); not differentiable."""
+    if _sharing is None:
+        return mine_END.detach()
+    group, experts, width = _sharing.group, mine_END.shape[0], mine_END.shape[2]
+    mine_END = mine_END.detach()[:, : 0 if _sharing.stand_in else None]
+    counts = torch.zeros(dist.get_world_size(group), dtype=torch.int64, device=mine_END.device)
+    counts[dist.get_rank(group)] = mine_END.shape[1]
+    dist.all_reduce(counts, group=group)
+    before = int(counts[: dist.get_rank(group)].sum())
+    every_END = mine_END.new_zeros(experts, int(counts.sum()), width)
+    every_END[:, before : before + mine_END.shape[1]] = mine_END
+    dist.all_reduce(every_END, group=group)
+    return every_END
+
+
 def same_everywhere(value: Tensor) -> Tensor:
     """A term that every process computes from parameters alone: its gradient is split evenly between them."""
     if _sharing is None:

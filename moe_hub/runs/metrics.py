@@ -60,6 +60,10 @@ _TABLE = (
            "1; topk: top_k / experts"),
     Metric("expert/similarity", "cosine", "(layers, experts, experts)", "Mean cosine between experts' outputs.",
            "0 off the diagonal"),
+    Metric("expert/cka", "", "(layers, experts, experts)",
+           "Linear centred kernel alignment of experts' outputs, estimated without bias: 1 where they differ by a "
+           "rotation and a scale alone.",
+           "0 off the diagonal"),
     Metric("expert/orthogonality", "", "(layers)",
            "Normalised overlap of the experts' outputs: 0 independent, 1 collapsed.", "0"),
     Metric("expert/specialization", "", "(layers)", "Normalised mutual information of token and expert.", "0"),

@@ -86,7 +86,8 @@ def _experts(part: float, rng: np.random.Generator) -> dict[str, Any]:
     offsets = np.array([0, 0.5, 1, 1.5]) * math.pi * min(1, 2 * part)
     return {
         "expert/load": load / load.sum(1, keepdims=True), "expert/utilization": utilization,
-        "expert/similarity": similarity, "expert/orthogonality": 0.1 * part * np.ones(LAYERS),
+        "expert/similarity": similarity, "expert/cka": similarity**2,
+        "expert/orthogonality": 0.1 * part * np.ones(LAYERS),
         "expert/specialization": 0.4 * part * np.array([1.0, 0.6]),
         "expert/effective_rank": 4 - part * np.array([0.5, 1]),
         "router/entropy": 1 - 0.5 * part * np.array([1.0, 0.4]), "rotation/theta_rad": theta,

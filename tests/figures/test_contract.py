@@ -196,6 +196,34 @@ def test_saturation_monitoring_draws_each_factor_that_was_logged(history: RunHis
     assert "unexplained" in curves
 
 
+@pytest.mark.parametrize("width_px", [1000, 390])
+def test_expert_similarity_shows_cosine_and_cka_apart(width_px: int, make_history: Make) -> None:
+    history = make_history(40)
+    figure = registry.compose("expert-similarity", [history], View(layer=1, width_px=width_px))
+    cosine, cka = figure["data"]
+    np.testing.assert_array_equal(cosine["z"], history.arrays("expert/similarity")[1][-1, 1])
+    np.testing.assert_array_equal(cka["z"], history.arrays("expert/cka")[1][-1, 1])
+    assert (cosine["xaxis"], cosine["yaxis"], cka["xaxis"], cka["yaxis"]) == ("x", "y", "x2", "y2")
+    assert (cosine["zmin"], cosine["zmax"]) == (cka["zmin"], cka["zmax"]) == (-1, 1)
+    assert [trace["showscale"] for trace in (cosine, cka)] == [True, False]
+    layout = figure["layout"]
+    assert [layout[f"xaxis{n}"]["title"]["text"] for n in ("", "2")] == ["mean cosine", "linear CKA"]
+    if width_px < 500:  # one below the other
+        assert layout["yaxis"]["domain"][0] > layout["yaxis2"]["domain"][1]
+        assert "domain" not in layout["xaxis"]
+    else:
+        assert layout["xaxis"]["domain"][1] < layout["xaxis2"]["domain"][0]
+        assert "domain" not in layout["yaxis"]
+
+
+def test_expert_similarity_of_a_run_that_has_no_cka(make_history: Make) -> None:
+    table = [{name: value for name, value in row.items() if name != "expert/cka"} for row in rows(10)]
+    figure = registry.compose("expert-similarity", [RunHistory("old", CONFIG, None, table)], View())
+    assert [trace["name"] for trace in figure["data"]] == ["expert/similarity"]
+    assert figure["layout"]["xaxis"]["domain"] == [0, 1]
+    assert "xaxis2" not in figure["layout"]
+
+
 def test_only_figures_with_data_are_offered(history: RunHistory, make_history: Make) -> None:
     loss_only = RunHistory("a", CONFIG, None, [{"step": 1, "train/loss": 1.0}])
     assert [spec.key for spec in registry.available([loss_only])] == ["training-loss", "final-metrics-of-runs"]
