@@ -75,6 +75,7 @@ def test_rows_written_at_a_rate_are_all_there(tmp_path: Path) -> None:
     assert len([name for name in history.names() if name.startswith(("train/", "loss/"))]) == 10
 
 
+@pytest.mark.slow
 def test_reading_is_measured(found: Findings, run: RunDirectory, tmp_path: Path) -> None:
     other = made_runs.new_run(tmp_path / "runs", "other")
     made_runs.write_scalars(other, 50)
@@ -94,6 +95,7 @@ def test_a_scale_makes_it_longer_up_to_the_goal() -> None:
     assert Sizes().scaled(0.01).polls >= 3
 
 
+@pytest.mark.slow
 def test_a_text_is_loaded_once_and_a_changed_byte_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "SETTLE_S", 0)
     path = tmp_path / "text.txt"

@@ -38,6 +38,7 @@ def sources(folder: Path) -> dict[str, tuple[str, ...]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lambda", "text", "rows", "table", "mixture"])
 def test_estimate_is_close_and_then_exact(name: str, tmp_path: Path) -> None:
     config = load_config(overrides=(*sources(tmp_path)[name], "train.batch_size=8"))
@@ -95,6 +96,7 @@ def test_hub_is_not_asked_by_a_form(tmp_path: Path) -> None:
     assert (found.vocab_size, found.tokens_per_epoch, found.exact) == (260, 0, False)
 
 
+@pytest.mark.slow
 def test_facts_import_neither_torch_nor_datasets_and_are_quick() -> None:
     code = (
         "import sys, time; from moe_hub.config import load_config; from moe_hub.data import facts, inspection, corpus; "
@@ -106,6 +108,7 @@ def test_facts_import_neither_torch_nor_datasets_and_are_quick() -> None:
     assert result.stdout.strip() == "set() True"
 
 
+@pytest.mark.slow
 def test_second_opening_is_quick(tmp_path: Path) -> None:
     """The contract: below 0.3 s from the cache. Process time, so that a busy machine does not matter."""
     config = load_config(overrides=("data.num_train_samples=800", "data.num_eval_samples=50"))

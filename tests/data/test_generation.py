@@ -46,6 +46,7 @@ def test_stopping_early_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_workers_of_a_killed_process_end(tmp_path: Path) -> None:
     """The pipe at which they wait stays open among themselves, so they must look whether their parent lives."""
     program = (
@@ -97,7 +98,10 @@ def test_held_out_terms_are_different_ones_and_none_is_trained_on(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("name", "outside"),
-    [("size", lambda t: size(t) > 11), ("binder_depth", lambda t: binder_depth(t) > 3)],
+    [
+        ("size", lambda t: size(t) > 11),
+        pytest.param("binder_depth", lambda t: binder_depth(t) > 3, marks=pytest.mark.slow),
+    ],
 )
 def test_held_out_sets_outside_the_training_range(name: str, outside: Callable[[Term], bool]) -> None:
     keys = ("data.levels=[2]", "data.layout=direct", "data.max_binder_depth=3", f"data.lambda_held_out={name}")

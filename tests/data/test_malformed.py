@@ -77,6 +77,7 @@ def test_a_row_that_is_skipped_is_counted(tmp_path: Path) -> None:
     assert (facts["rows"], facts["bad_rows"]) == (40, 1)
 
 
+@pytest.mark.slow
 def test_fuzzed_files(tmp_path: Path) -> None:
     """More of them: the next test, and `python tests/data/fuzz.py --num 10000`."""
     assert fuzz.run(50, seed=1, folder=tmp_path) == []

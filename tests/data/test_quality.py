@@ -78,6 +78,7 @@ def test_histogram_counts_every_length() -> None:
     assert (found["median"], found["largest"]) == (3, 100)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_file(), reason="the public lambda-calculus questions are not on this machine")
 def test_public_lambda_questions_would_leak(tmp_path: Path) -> None:
     report = inspect(load_config(overrides=("data.source=file", f"data.path={SHARED}")), cache_dir=tmp_path)

@@ -105,6 +105,7 @@ def test_rows_of_the_hub_viewer_are_unpacked(tmp_path: Path) -> None:
     assert reading.notes[1].startswith("'features' holds objects too and is not read")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
 def test_memory_is_bounded(kind: str, tmp_path: Path) -> None:
     path = written(tmp_path, kind, [{"question": "q" * 1600, "answer": "a" * 1600}] * 3000)

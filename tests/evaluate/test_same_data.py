@@ -59,8 +59,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.fixture(autouse=True)
-def _data(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOE_HUB_DATA", str(trained.folder / "data"))
+def _data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "trained" in request.fixturenames:
+        monkeypatch.setenv("MOE_HUB_DATA", str(request.getfixturevalue("trained").folder / "data"))
 
 
 @pytest.mark.training

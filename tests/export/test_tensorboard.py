@@ -26,6 +26,7 @@ def run(tmp_path: Path) -> RunDirectory:
     return made
 
 
+@pytest.mark.slow
 def test_every_value_comes_back(run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 

@@ -68,6 +68,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_it_survives_the_death_of_the_launcher_and_of_all_its_descendants(run: RunDirectory) -> None:
     launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(run.path), OBEDIENT], stdout=subprocess.PIPE)
     assert launcher.stdout is not None

@@ -140,6 +140,7 @@ def copies(page: Any, run: RunDirectory, count: int) -> list[str]:
     return list(page.store.ids())
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_are_listed_quickly(page: Any) -> None:
     copies(page, write_run(page.runs_dir, 1), 1000)
     first = ask(page)
