@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -269,3 +270,26 @@ def is_moving(run: RunDirectory) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
+def test_in_tmux_it_is_detached_and_attached_again(
+    open_terminal: Callable[..., Terminal], store: RunStore, tmp_path: Path
+) -> None:
+    terminal = open_terminal((100, 30), TMUX_TMPDIR=str(tmp_path), SHELL=shutil.which("bash") or "")
+    terminal.child.sendline("tmux -f /dev/null new-session -s work")
+    terminal.wait("[work]")
+    open_menu(terminal, store)
+    terminal.press("f3")
+    terminal.wait("There is no run in")
+    terminal.press("\x02", "d")
+    terminal.wait("[detached (from session work)]")
+    terminal.child.sendline("tmux attach")
+    terminal.wait(lambda: "There is no run in" in terminal.text and "[work]" in terminal.text)
+    terminal.press("f1")
+    terminal.wait("f9 Start")
+    terminal.press("ctrl+q")
+    terminal.wait(lambda: "f9 Start" not in terminal.text)
+    terminal.child.sendline("echo usable $((40 + 2))")
+    terminal.wait("usable 42")
+    terminal.child.sendline("tmux kill-server")
