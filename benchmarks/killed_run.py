@@ -62,14 +62,19 @@ class Site:
         """Starts the server and waits for its first answer."""
         self.server = Dashboard(*self.folders).__enter__()
 
-    def kill(self) -> None:
-        """SIGKILL to the server and to all that it has started, as when a terminal is closed."""
+    def kill(self) -> set[psutil.Process]:
+        """SIGKILL to the server and to all that it has started, as when a terminal is closed; gives those that it hit.
+
+        A trainer is among them for the moment in which its starter has not ended yet.
+        """
         assert self.server is not None
         root = psutil.Process(self.server.process.pid)
-        for process in (*root.children(recursive=True), root):
+        hit = {*root.children(recursive=True), root}
+        for process in hit:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.server.close()
+        return hit
 
     def close(self) -> None:
         """Ends the server."""
@@ -138,14 +143,13 @@ class KilledRun:
             with contextlib.suppress(psutil.NoSuchProcess):
                 alive.kill()
         at = time.monotonic()
-        if blow.victim != "trainer":
-            self.site.kill()
-        if blow.victim == "server":
+        hit = self.site.kill() if blow.victim != "trainer" else set()
+        if blow.victim == "server" and alive not in hit:
             self._check_adopted(alive)
         elif alive is None:  # the server was killed while its starter had no trainer yet
             self.site.start()
         else:
-            self._check_interrupted(at, restart=blow.victim == "both")
+            self._check_interrupted(at, restart=blow.victim != "trainer")
         name = f"{blow.victim}, {blow.moment}"
         self.counts.kills[name] = self.counts.kills.get(name, 0) + 1
 
