@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -272,11 +273,20 @@ def is_moving(run: RunDirectory) -> bool:
     return False
 
 
-@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a tmux server of its own, which ends with all that runs in it."""
+    if shutil.which("tmux") is None:
+        pytest.skip("no tmux here")
+    names = {"TMUX_TMPDIR": str(tmp_path), "SHELL": shutil.which("bash") or ""}
+    yield names
+    subprocess.run(["tmux", "kill-server"], env={**os.environ, **names}, stderr=subprocess.DEVNULL, check=False)
+
+
 def test_in_tmux_it_is_detached_and_attached_again(
-    open_terminal: Callable[..., Terminal], store: RunStore, tmp_path: Path
+    open_terminal: Callable[..., Terminal], store: RunStore, tmux: dict[str, str]
 ) -> None:
-    terminal = open_terminal((100, 30), TMUX_TMPDIR=str(tmp_path), SHELL=shutil.which("bash") or "")
+    terminal = open_terminal((100, 30), **tmux)
     terminal.child.sendline("tmux -f /dev/null new-session -s work")
     terminal.wait("[work]")
     open_menu(terminal, store)
@@ -292,4 +302,3 @@ def test_in_tmux_it_is_detached_and_attached_again(
     terminal.wait(lambda: "f9 Start" not in terminal.text)
     terminal.child.sendline("echo usable $((40 + 2))")
     terminal.wait("usable 42")
-    terminal.child.sendline("tmux kill-server")
