@@ -51,6 +51,8 @@
     if (answer === 0 || cards.get(card.key) !== card) return;
     card.version = answer.v;
     card.deep = answer.figure.data.some((trace) => /3d$/.test(trace.type || ""));
+    const { meta } = answer.figure.layout;
+    card.place.style.minHeight = meta.height_px > 360 ? `${meta.height_px}px` : ""; // panels, notes and names need it
     card.memory = await hub.figure.drawInto(card.place, answer, card.memory);
   }
 

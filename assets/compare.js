@@ -159,7 +159,7 @@
     places.forEach((place, layer) => {
       const experts = Math.max(...found.rotations.map((each) => (each[place] || []).length));
       for (let expert = 0; expert < experts; expert += 1) {
-        lines.push([`layer ${layer}, expert ${expert}`, found.rotations.map((each) => ((each[place] || [])[expert] || []).map((angle) => angle.toFixed(3)).join("  ") || null)]);
+        lines.push([`layer ${layer}, expert ${expert}`, found.rotations.map((each) => ((each[place] || [])[expert] || []).map((angle) => angle.toFixed(3).replace(/^-(?=0\.000$)/, "")).join("  ") || null)]);
       }
     });
     return block("Rotation angles", "In rad, one for each plane.", table("Rotation angles", "Expert", lines, plain));

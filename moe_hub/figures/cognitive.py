@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_hub.figures import theme
 from moe_hub.figures.drawing import Drawing, Trace
-from moe_hub.figures.heatmaps import color_bar
+from moe_hub.figures.heatmaps import cell_words, color_bar
 from moe_hub.figures.lines import Curve, add_curves, metric_curve, present, run_label
 from moe_hub.figures.parts import chosen_layer, first_with, first_with_any, known_panels, row_at_end
 from moe_hub.figures.spec import figure
@@ -77,11 +77,11 @@ def lambda_rotation_patterns(histories: Sequence[RunHistory], view: View) -> Dra
                                                                  "tickvals": [-180, -90, 0, 90, 180]},
         "hovertemplate": "%{y}, %{x}<br>%{z:.1f} degrees<extra></extra>", "xgap": 1, "ygap": 1,
     }  # fmt: skip
-    if len(rows) <= 24:
-        trace |= {"texttemplate": "%{z:.0f}°", "textfont": {"size": 11}}
     drawing.traces.append(trace)
     axis = {**theme.axis_style(view), "type": "category", "showgrid": False}
-    drawing.layout = {"xaxis": axis, "yaxis": {**axis, "autorange": "reversed"}}
+    words = cell_words(trace, "{:.0f}°", view) if len(rows) <= 24 else []
+    drawing.layout = {"xaxis": axis, "yaxis": {**axis, "autorange": "reversed"}, "annotations": words}
+    drawing.height_px = 150 + 18 * len(rows) if words else 0  # a line of text fits into a cell
     return drawing
 
 

@@ -85,7 +85,7 @@ def square(histories: Sequence[RunHistory], view: View, metric: str, unit: str) 
     history = first_with(histories, metric, drawing)
     if history is not None and (trace := _square_trace(history, view, metric, unit, drawing, signed=False)):
         drawing.traces.append(trace)
-        drawing.layout = _square_axes(view, ("is read", "reads"))
+        drawing.layout = _square_axes(view, ("is read", "reads")) | {"annotations": _square_words(trace, view)}
     return drawing
 
 
@@ -108,6 +108,7 @@ def squares(histories: Sequence[RunHistory], view: View, metrics: Mapping[str, s
         trace["colorbar"] = color_bar("alike", view)
         drawing.traces.append(trace)
         axes = _square_axes(view, (title, ""))
+        drawing.layout.setdefault("annotations", []).extend(_square_words(trace, view))
         drawing.layout[f"xaxis{number}"] = axes["xaxis"] | {"anchor": f"y{number}"}
         drawing.layout[f"yaxis{number}"] = axes["yaxis"] | {"anchor": f"x{number}"}
     _share_room(drawing, view)
@@ -149,9 +150,31 @@ def _square_trace(
         "hovertemplate": f"%{{y}} reads %{{x}}<br>{unit} %{{z:.4f}}<extra></extra>" if not signed
         else f"%{{y}} and %{{x}}<br>{unit} %{{z:.4f}}<extra></extra>",
     }  # fmt: skip
-    if len(names) <= 8:
-        trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 11}}
     return trace
+
+
+def cell_words(trace: Trace, form: str, view: View) -> list[dict[str, Any]]:
+    """The values of a heatmap's cells as annotations, each in a colour that is read well on its cell.
+
+    Plotly's own text of cells is dark grey on middle tones. `form` is a format string of one value.
+    """
+    low, high = trace["zmin"], trace["zmax"]
+    words = []
+    for row, values in zip(trace["y"], trace["z"], strict=True):
+        for column, value in zip(trace["x"], values.tolist(), strict=True):
+            if np.isfinite(value):
+                share = min(1.0, max(0.0, (value - low) / (high - low)))
+                colour = theme.text_on(theme.color_at(trace["colorscale"], share))
+                words.append({
+                    "text": form.format(value), "x": column, "y": row, "xref": trace.get("xaxis", "x"),
+                    "yref": trace.get("yaxis", "y"), "showarrow": False, "name": "cell",
+                    "font": {"size": 10 if view.width_px < theme.NARROW_PX else 11, "color": colour},
+                })  # fmt: skip
+    return words
+
+
+def _square_words(trace: Trace, view: View) -> list[dict[str, Any]]:
+    return cell_words(trace, "{:.2f}", view) if len(trace["x"]) <= 8 else []
 
 
 def _square_axes(view: View, titles: tuple[str, str]) -> dict[str, Any]:

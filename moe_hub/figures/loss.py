@@ -54,7 +54,17 @@ def training_loss(histories: Sequence[RunHistory], view: View) -> Drawing:
         for index, history in enumerate(histories):
             _add_trend(drawing, history, index, view, "" if single else f"{run_label(history)} ")
             drawing.traces += _events(history, view, "" if single else f"{run_label(history)} ")
+        _one_entry_each(drawing)
     return drawing
+
+
+def _one_entry_each(drawing: Drawing) -> None:
+    """One entry of the legend for each kind of event: all runs have the same marks, the pointer names the run."""
+    named: set[str] = set()
+    for trace in drawing.traces:
+        if (kind := trace.get("legendgroup", "")) in EVENTS:
+            trace["showlegend"] = kind not in named
+            named.add(kind)
 
 
 def _add_trend(drawing: Drawing, history: RunHistory, index: int, view: View, label: str) -> None:
@@ -99,11 +109,11 @@ def _events(history: RunHistory, view: View, label: str) -> list[Trace]:
         thin, many = symbol.startswith("line"), at.size > MANY_EVENTS
         traces.append({
             "type": "scatter", "mode": "markers", "uid": f"{history.run_id}/{metric}",
-            "name": theme.plain_text(f"{label}{word}"), "x": at, "y": height,
+            "name": word, "legendgroup": metric, "x": at, "y": height,
             "opacity": 0.5 if many else 1.0,
             "marker": {"symbol": symbol, "size": (13 if thin else 8) - 3 * many, "color": theme.palette(view).muted,
                        "line": {"width": 2 if thin else 0, "color": theme.palette(view).muted}},
-            "hovertemplate": f"%{{y:.5g}}<extra>{word}</extra>", "xaxis": "x", "yaxis": "y",
+            "hovertemplate": f"%{{y:.5g}}<extra>{theme.plain_text(label + word)}</extra>", "xaxis": "x", "yaxis": "y",
         })  # fmt: skip
     return traces
 

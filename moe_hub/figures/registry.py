@@ -63,7 +63,8 @@ _TABLE = (
 )
 
 LEAST_HEIGHT_PX = 360
-PANEL_PX, BESIDE_PANELS_PX = 110, 140  # of a panel; of title, notes, x axis and legend together
+PANEL_PX, ONE_PANEL_PX = 110, 190  # of each of several panels with the gap under it; of a panel that is alone
+X_AXIS_PX, LEGEND_ROW_PX, LEGEND_KEY_PX, LETTER_PX = 44, 29, 52, 6.2
 TITLE_PX, NOTE_PX, PANEL_TITLE_PX = 34, 15, 22
 
 FIGURES: dict[str, FigureSpec] = {spec.key: spec for spec in _TABLE}
@@ -113,12 +114,24 @@ def compose(key: str, histories: Sequence[RunHistory], view: View) -> dict[str, 
     layout.setdefault("hovermode", "x unified" if 1 < len(drawing.traces) <= 10 else "closest")
     layout["uirevision"] = key
     _keep_zoom(layout, view)
-    height = max(LEAST_HEIGHT_PX, drawing.height_px, BESIDE_PANELS_PX + PANEL_PX * len(drawing.panels))
+    height = max(LEAST_HEIGHT_PX, drawing.height_px, _panels_height(layout, drawing, view))
     layout["meta"] = {
         "key": key, "question": spec.question, "notes": list(drawing.notes), "height_px": height,
         "layers": drawing.layers, "run_axis": drawing.run_axis, "run": drawing.run,
     }  # fmt: skip
     return {"data": [{**trace, "uid": _class_name(trace["uid"])} for trace in drawing.traces], "layout": layout}
+
+
+def _panels_height(layout: dict[str, Any], drawing: Drawing, view: View) -> int:
+    """The height at which panels are readable between their notes, which wrap, and the rows of their legend."""
+    if not drawing.panels:
+        return 0
+    names = [len(str(trace.get("name", ""))) for trace in drawing.traces if trace.get("showlegend", True)]
+    each_px = LEGEND_KEY_PX + LETTER_PX * max(names, default=0)  # all columns are as wide as the longest name
+    columns = max(1, int((view.width_px - 60) / each_px))
+    legend_px = LEGEND_ROW_PX * -(-len(names) // columns) if len(names) > 1 else 0
+    panels_px = PANEL_PX * len(drawing.panels) if len(drawing.panels) > 1 else ONE_PANEL_PX
+    return int(layout["margin"]["t"]) + panels_px + X_AXIS_PX + legend_px
 
 
 def _class_name(uid: str) -> str:

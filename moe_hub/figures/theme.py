@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,22 @@ def mix(first: str, second: str, share: float) -> str:
         round(int(first[i : i + 2], 16) * (1 - share) + int(second[i : i + 2], 16) * share) for i in (1, 3, 5)
     )  # fmt: skip
     return "#" + "".join(f"{part:02x}" for part in parts)
+
+
+def color_at(scale: list[list[Any]], share: float) -> str:
+    """The colour at `share` of the way along a scale, as Plotly mixes it."""
+    for (start, first), (end, second) in itertools.pairwise(scale):
+        if share <= end:
+            return mix(first, second, max(0.0, (share - start) / (end - start)))
+    return str(scale[-1][1])
+
+
+def text_on(colour: str) -> str:
+    """Black or white, whichever is easier to read on the colour #rrggbb: a contrast of 4.58 or more."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
 def color_scale(colours: tuple[str, ...]) -> list[list[Any]]:

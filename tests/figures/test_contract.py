@@ -216,6 +216,26 @@ def test_expert_similarity_shows_cosine_and_cka_apart(width_px: int, make_histor
         assert "domain" not in layout["yaxis"]
 
 
+def test_the_values_of_cells_are_written_on_them(history: RunHistory) -> None:
+    figure = registry.compose("expert-similarity", [history], View())
+    words = [item for item in figure["layout"]["annotations"] if item.get("name") == "cell"]
+    for trace in figure["data"]:
+        own = {(item["y"], item["x"]): item["text"] for item in words if item["xref"] == trace.get("xaxis", "x")}
+        assert own == {
+            (row, column): f"{value:.2f}"
+            for row, values in zip(trace["y"], trace["z"], strict=True)
+            for column, value in zip(trace["x"], values, strict=True)
+        }
+
+
+def test_a_figure_grows_with_its_notes_panels_and_legend(history: RunHistory) -> None:
+    def height(key: str, width_px: int) -> int:
+        return int(registry.compose(key, [history], View(width_px=width_px))["layout"]["meta"]["height_px"])
+
+    assert height("expert-load", 390) > height("expert-load", 1400) >= 3 * registry.PANEL_PX
+    assert height("training-loss", 1400) == registry.LEAST_HEIGHT_PX
+
+
 def test_expert_similarity_of_a_run_that_has_no_cka(make_history: Make) -> None:
     table = [{name: value for name, value in row.items() if name != "expert/cka"} for row in rows(10)]
     figure = registry.compose("expert-similarity", [RunHistory("old", CONFIG, None, table)], View())

@@ -118,6 +118,17 @@ def test_checkpoints_pauses_and_resumes_are_marked_on_the_curve() -> None:
     assert found == {"checkpoint": ([2], [7]), "paused": ([4], [5]), "resumed": ([5], [4])}
 
 
+def test_events_of_many_runs_stand_once_in_the_legend() -> None:
+    rows: list[dict[str, Any]] = [{"step": step, "train/loss": 9.0 - step} for step in range(6)]
+    rows[2]["event/checkpoint"] = rows[4]["event/pause"] = 1
+    runs = [RunHistory(f"run-{index}", {"name": f"run {index}"}, None, rows) for index in range(3)]
+    marks = [item for item in registry.compose("training-loss", runs, View())["data"]
+             if item.get("legendgroup", "").startswith("event/")]  # fmt: skip
+    assert len(marks) == 6
+    assert [item["name"] for item in marks if item["showlegend"]] == ["checkpoint", "paused"]
+    assert len({item["hovertemplate"] for item in marks if item["name"] == "paused"}) == 3  # each names its run
+
+
 def test_the_trend_is_that_of_the_last_third() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([np.full(200, 5.0), 5 - 0.01 * np.arange(100) + rng.normal(0, 1e-3, 100)])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from moe_hub.errors import ConfigError
+from moe_hub.figures import theme
 from moe_hub.figures.theme import PALETTES, Palette, mix, plain_text, wrap
 from moe_hub.figures.view import View, read_view
 
@@ -69,6 +70,16 @@ def test_the_first_lines_can_be_told_apart_by_everyone(palette: Palette, blindne
 def test_sequential_colours_rise_or_fall_in_lightness(palette: Palette, blindness: str) -> None:
     steps = np.diff([lab(colour, blindness)[0] for colour in palette.sequential])
     assert (steps > 3).all() or (steps < -3).all()
+
+
+@pytest.mark.parametrize("palette", PALETTES.values(), ids=PALETTES)
+def test_words_stand_out_on_every_cell(palette: Palette) -> None:
+    for colours in (palette.sequential, palette.diverging):
+        scale = theme.color_scale(colours)
+        for share in np.linspace(0, 1, 101):
+            cell = theme.color_at(scale, share)
+            assert contrast(theme.text_on(cell), cell) >= 4.5, cell
+        assert [theme.color_at(scale, each) for each in np.linspace(0, 1, len(colours))] == list(colours)
 
 
 def test_mix_and_text() -> None:
