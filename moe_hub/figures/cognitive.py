@@ -79,7 +79,7 @@ def lambda_rotation_patterns(histories: Sequence[RunHistory], view: View) -> Dra
     }  # fmt: skip
     drawing.traces.append(trace)
     axis = {**theme.axis_style(view), "type": "category", "showgrid": False}
-    words = cell_words(trace, "{:.0f}°", view) if len(rows) <= 24 else []
+    words = cell_words(trace, "{:z.0f}°", view) if len(rows) <= 24 else []
     drawing.layout = {"xaxis": axis, "yaxis": {**axis, "autorange": "reversed"}, "annotations": words}
     drawing.height_px = 150 + 18 * len(rows) if words else 0  # a line of text fits into a cell
     return drawing

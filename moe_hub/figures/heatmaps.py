@@ -174,7 +174,7 @@ def cell_words(trace: Trace, form: str, view: View) -> list[dict[str, Any]]:
 
 
 def _square_words(trace: Trace, view: View) -> list[dict[str, Any]]:
-    return cell_words(trace, "{:.2f}", view) if len(trace["x"]) <= 8 else []
+    return cell_words(trace, "{:z.2f}", view) if len(trace["x"]) <= 8 else []
 
 
 def _square_axes(view: View, titles: tuple[str, str]) -> dict[str, Any]:
