@@ -63,7 +63,7 @@
     parts.empty.hidden = checkpoints.length > 0;
     const before = hub.inference.wanted || parts.checkpoint.value;
     hub.inference.wanted = "";
-    parts.checkpoint.replaceChildren(...checkpoints.map((each) => el("option", { value: each.key }, `${each.title} · step ${hub.whole(each.step)}${each.best ? " · best" : ""} · ${each.run}`)));
+    parts.checkpoint.replaceChildren(...checkpoints.map((each) => el("option", { value: each.key }, `${each.title} · step ${hub.whole(each.step)}${each.best ? " · best" : ""} · ${each.run.slice(-4)}`)));
     const mine = checkpoints.find((each) => each.run === state.focus);
     if (checkpoints.some((each) => each.key === before)) parts.checkpoint.value = before;
     else if (mine) parts.checkpoint.value = mine.key;
