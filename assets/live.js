@@ -80,7 +80,7 @@
     const run = state.runs.get(state.focus);
     if (!versions.runs) return hub.figure.showEmpty("");
     if (!state.order.length) {
-      return hub.figure.showEmpty("Train your first model", "The preset on the left trains a small geometric mixture of experts on generated lambda calculus, in a few minutes on this machine.", startButton);
+      return hub.figure.showEmpty("Train your first model", "The preset under Configuration trains a small geometric mixture of experts on generated lambda calculus, in a few minutes on this machine.", startButton);
     }
     if (!state.focus) return hub.figure.showEmpty("No run selected", "Pick one in the list of runs, or several to compare them.");
     if (!state.figures.length) {
