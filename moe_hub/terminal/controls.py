@@ -68,9 +68,9 @@ def ask(run: RunDirectory, action: str) -> str:
 
 
 def resume(run: RunDirectory) -> str:
-    """Goes on; raises `RunError` where the run is running, queued or finished."""
+    """Goes on; raises `RunError` where the run is starting, stopping, queued or finished."""
     state = run.state()
-    if state == "paused":
+    if state in ("paused", "running"):  # it may have taken a pause and not said so yet; else nothing changes
         return ask(run, "resume")
     if state == "queued":
         raise RunError(f"run {run.run_id} waits in the queue and has nothing to resume")

@@ -24,7 +24,7 @@ def act(store: RunStore, stops: Stops, run_id: str, action: str) -> str:
     run = store.open(run_id)
     if action == "stop":
         stops.request(run_id)
-    elif action == "resume" and run.state() != "paused":
+    elif action == "resume" and run.state() not in ("paused", "running"):  # a pause may not be in the status yet
         launch.start(run.path, resume=True)
         return "Going on from the last checkpoint."
     else:

@@ -200,7 +200,7 @@ def test_a_run_that_is_not_there_is_bad_usage(moe_hub: Hub, name: str, text: str
     assert err.startswith("error: ")
 
 
-@pytest.mark.parametrize("action", ["pause", "save"])
+@pytest.mark.parametrize("action", ["pause", "resume", "save"])  # a pause may be taken and not in the status yet
 def test_a_running_run_takes_the_request(store: RunStore, moe_hub: Hub, action: str) -> None:
     run = made(store, "fake", **alive("running"))
     taken: list[str] = []
