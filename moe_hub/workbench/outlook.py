@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from functools import lru_cache
 
 from moe_hub.errors import MoeHubError
 from moe_hub.runs.status import Status
-from moe_hub.runs.store import RunDirectory
+from moe_hub.runs.store import CONFIG_FILE, RunDirectory
 
 LOG_BYTES = 3000
 # What in the reason of a failure points to which change.
@@ -24,9 +26,15 @@ ADVICE: tuple[tuple[str, str], ...] = (
 def settings_of(run: RunDirectory) -> dict[str, float]:
     """What may be changed while the run goes on, with the value that it began with."""
     try:
-        model = run.config().model
-    except MoeHubError:
+        return dict(_settings(run, os.stat(run.path / CONFIG_FILE).st_mtime_ns))
+    except (MoeHubError, OSError):
         return {}
+
+
+@lru_cache(maxsize=256)
+def _settings(run: RunDirectory, _changed_ns: int) -> dict[str, float]:
+    """Kept, because reading the config takes longer than all else that a page which polls is told."""
+    model = run.config().model
     return {"ghost_threshold": model.ghost.activation_threshold} if model.num_ghosts else {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from conftest import wait_for, write_run
 
+from moe_hub.config import load_config
 from moe_hub.runs.store import RunDirectory
-from moe_hub.workbench.outlook import advice_for
+from moe_hub.workbench.outlook import advice_for, settings_of
 
 
 def ask(page: Any, **query: Any) -> Any:
@@ -180,6 +182,21 @@ def test_what_others_change_in_one_of_many_runs_is_seen(page: Any) -> None:
         )
 
     wait_for(all_there, timeout_s=60)
+
+
+def test_pages_that_poll_have_the_config_read_once(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(page.runs_dir, 3)
+    asked: list[str] = []
+    read = RunDirectory.config
+    monkeypatch.setattr(RunDirectory, "config", lambda one: (asked.append(one.run_id), read(one))[1])
+    for _ in range(3):
+        assert settings_of(run) == {}
+    assert asked == [run.run_id]
+    config = run.path / "config.yaml"
+    ghostly = load_config(preset="ghost_expert_test")
+    config.write_text((page.store.create(ghostly).path / "config.yaml").read_text())
+    os.utime(config, ns=(0, 1))
+    assert settings_of(run) == {"ghost_threshold": ghostly.model.ghost.activation_threshold}
 
 
 def test_two_hundred_runs_are_compared_in_a_table_and_twenty_drawn(page: Any) -> None:
