@@ -87,10 +87,11 @@
   // The runs side by side: where their configs differ and where their metrics ended, sortable by each column.
   function tableOf(ids) {
     const place = el("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Selected runs side by side" });
-    table = { ids, place, sort: null, descending: false, found: null };
+    const all = el("button", { type: "button", class: "quiet-button", id: "beside-all", "aria-pressed": "false", hidden: true, onclick: () => { table.whole = !table.whole; showTable(); } });
+    table = { ids, place, all, whole: false, sort: null, descending: false, found: null };
     fetchTable(table);
     return el("section", { class: "runs-beside" },
-      el("div", { class: "grid-head" }, el("h3", {}, `${ids.length} runs side by side`),
+      el("div", { class: "grid-head" }, el("h3", {}, `${ids.length} runs side by side`), all,
         el("a", { class: "quiet-button", href: `${hub.prefix}api/compare.csv?runs=${ids.join(",")}`, download: "" }, hub.icon("download"), "Table (CSV)")),
       place);
   }
@@ -105,25 +106,33 @@
   }
 
   function showTable() {
-    const { columns, rows } = table.found;
+    const { columns, main, rows } = table.found;
+    const shown = table.whole ? columns.map((_, index) => index) : main;
+    table.all.hidden = main.length === columns.length;
+    table.all.setAttribute("aria-pressed", String(table.whole));
+    hub.setText(table.all, table.whole ? "Main columns" : `All ${columns.length} columns`);
     const ordered = [...rows];
     if (table.sort !== null) ordered.sort((one, other) => compareCells(one.cells[table.sort], other.cells[table.sort], table.descending));
-    const head = columns.map((name, index) => {
+    const head = shown.map((index) => {
       const direction = table.sort !== index ? "none" : table.descending ? "descending" : "ascending";
-      return el("th", { scope: "col", "aria-sort": direction }, el("button", { type: "button", class: "sort-button", onclick: () => sortBy(index) }, name, direction === "none" ? "" : table.descending ? " ▾" : " ▴"));
+      return el("th", { scope: "col", "aria-sort": direction }, el("button", { type: "button", class: "sort-button", "data-column": index, onclick: () => sortBy(index) }, columns[index], direction === "none" ? "" : table.descending ? " ▾" : " ▴"));
     });
-    table.place.replaceChildren(el("table", { class: "data-table beside-table" },
+    table.place.replaceChildren(el("table", { class: "data-table cards long beside-table" },
       el("thead", {}, el("tr", {}, head)),
-      el("tbody", {}, ordered.map((row) => el("tr", {}, row.cells.map((value, index) => (index === 0
-        ? el("th", { scope: "row" }, el("button", { type: "button", class: "run-name", title: row.id, onclick: () => hub.runs.focus(row.id) }, String(value)))
-        : el("td", { class: typeof value === "number" ? "number" : "" }, cell(value)))))))));
+      el("tbody", {}, ordered.map((row) => el("tr", {}, shown.map((index) => besideCell(row, columns[index], index)))))));
+  }
+
+  function besideCell(row, name, index) {
+    const value = row.cells[index];
+    if (index) return el("td", { class: typeof value === "number" ? "number" : "", "data-label": name }, cell(value));
+    return el("th", { scope: "row" }, el("button", { type: "button", class: "run-name", title: row.id, onclick: () => hub.runs.focus(row.id) }, String(value)));
   }
 
   function sortBy(index) {
     table.descending = table.sort === index ? !table.descending : false;
     table.sort = index;
     showTable();
-    table.place.querySelectorAll(".sort-button")[index].focus();
+    table.place.querySelector(`[data-column="${index}"]`).focus();
   }
 
   // Numbers by size, what is missing or not a number last.

@@ -121,6 +121,7 @@
     parts.use.disabled = !kind;
     parts.remove.disabled = !kind || kind.endsWith(":");
     parts.hub.hidden = kind !== "hub:";
+    parts.mapping.hidden = !kind;
     parts.mixture.hidden = kind !== "mixture:";
     parts.stop.hidden = !job;
   }

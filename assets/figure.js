@@ -131,6 +131,7 @@
       empty.dataset.shown = wanted;
     }
     document.getElementById("live-figure").classList.toggle("covered", Boolean(title));
+    document.getElementById("figure-downloads").hidden = Boolean(title); // nothing to save
   }
 
   function fillSelect() {

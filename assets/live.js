@@ -94,7 +94,15 @@
   }
 
   function startButton() {
-    return hub.el("button", { type: "button", class: "button primary", onclick: () => document.getElementById("start-button").click() }, hub.icon("play"), "Start with this preset");
+    return hub.el("button", { type: "button", class: "button primary", onclick: start }, hub.icon("play"), "Start with this preset");
+  }
+
+  // A form that is wrong cannot start: then this leads to what is wrong.
+  function start() {
+    const button = document.getElementById("start-button");
+    const wrong = document.querySelector(".validation-summary a[data-field]");
+    if (button.disabled && wrong) wrong.click();
+    else button.click();
   }
 
   async function now() {

@@ -16,6 +16,9 @@ FINAL_FIRST = (
     "val/loss", "val/perplexity", "val/exact_match", "val/token_accuracy", "train/loss", "loss/total",
     "time/tokens_per_s", "time/active_s", "time/cpu_s",
 )  # fmt: skip
+_MAIN_METRICS = ("val/loss", "val/exact_match", "time/tokens_per_s")
+_MAIN_SETTINGS = 2  # more do not fit beside them on a laptop's screen
+_IN_LABEL = ("name", "description")  # the first column says it
 _NOT_FINAL = ("optim/", "event/", "system/")
 
 
@@ -75,6 +78,13 @@ def comparison(histories: Sequence[RunHistory]) -> Table:
         (*ended[:3], *(row[1 + index] for row in settings.rows), *ended[3:]) for index, ended in enumerate(final.rows)
     )
     return Table(columns, rows)
+
+
+def main_columns(table: Table) -> list[int]:
+    """Numbers of the columns of a `comparison` to look at first: run, state, steps, a few settings and metrics."""
+    settings = [at for at, name in enumerate(table.columns) if at > 2 and "/" not in name and name not in _IN_LABEL]
+    metrics = [at for at, name in enumerate(table.columns) if name in _MAIN_METRICS]
+    return [0, 1, 2, *settings[:_MAIN_SETTINGS], *metrics]
 
 
 def _final_names(histories: Sequence[RunHistory]) -> list[str]:

@@ -76,6 +76,13 @@ def test_final_metrics_are_the_last_and_the_best() -> None:
     assert table.rows == (("a 0000", None, 3, 2.0, 1.0), ("empty", None, None, None, None))
 
 
+def test_one_looks_first_at_a_few_columns() -> None:
+    table = tables.comparison(RUNS)
+    first = [table.columns[index] for index in tables.main_columns(table)]
+    assert first == ["run", "state", "steps", "seed", "train.learning_rate", "val/loss"]
+    assert "val/loss (best)" in table.columns
+
+
 def test_what_an_overlay_can_choose(history: RunHistory) -> None:
     assert tables.scalar_names([history])[:2] == ["val/loss", "val/perplexity"]
     assert not {"expert/load", "event/checkpoint"} & set(tables.scalar_names([history]))

@@ -71,6 +71,14 @@ def test_runs_side_by_side(site: Site, visit: Visit) -> None:
     until(lambda: steps() == ["20", "30"])
     page.click(".beside-table thead >> text=steps")
     until(lambda: steps() == ["30", "20"])
+    columns = lambda: table.locator("thead th").all_inner_texts()  # noqa: E731
+    first = columns()
+    assert len(first) <= 8
+    assert "val/loss" in first
+    page.click("#beside-all")
+    until(lambda: len(columns()) > len(first))
+    assert page.inner_text("#beside-all") == "Main columns"
+    assert steps() == ["30", "20"]  # the order stays
 
 
 def test_saved_images_hold_title_and_legend(site: Site, visit: Visit) -> None:

@@ -218,7 +218,7 @@ def _section_help(section: str) -> str:
 def _row(each: FormField, value: Any) -> Any:
     """Label and control of one field. What the server says of it, wrong or not shown, is put there by form.js."""
     help_text = " ".join(part for part in (each.help, f"Allowed: {each.allowed}." if each.allowed else "") if part)
-    unit = {"data-unit": each.unit} if each.unit else {}
+    unit = {"data-unit": each.unit} if each.unit and each.unit != each.label.lower() else {}
     return html.Div(
         [
             html.Label(each.label, htmlFor=ids.field_id(each.path), title=help_text, **unit),

@@ -10,7 +10,7 @@ from flask import Response
 
 from moe_hub.figures.csv_rows import table_csv
 from moe_hub.figures.report import report_html
-from moe_hub.figures.tables import comparison
+from moe_hub.figures.tables import comparison, main_columns
 from moe_hub.figures.view import Theme, read_view
 from moe_hub.runs.files import plain
 from moe_hub.web.metrics_csv import metrics_csv
@@ -34,7 +34,7 @@ def routes(workbench: Workbench) -> list[Any]:
         histories = workbench.drawings.look(run_ids())
         table = comparison(histories)
         rows = [{"id": run.run_id, "cells": plain(row)} for run, row in zip(histories, table.rows, strict=True)]
-        return json_answer({"columns": table.columns, "rows": rows})
+        return json_answer({"columns": table.columns, "main": main_columns(table), "rows": rows})
 
     def compare_csv() -> Response:
         histories = workbench.drawings.look(run_ids())
