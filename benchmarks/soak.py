@@ -1,7 +1,7 @@
 """`python -m benchmarks.soak [--minutes 60]`: an hour of live polling beside one training run, on this machine alone.
 
 A real trainer, the real server, one real browser tab on the live figure all the time, and 50 clients at 1 Hz that come
-and go: their polls are timed, the training's steps with them are compared with its steps without them in the same run,
+and go: their polls are timed, the training's steps with them are compared with those before and after in the same run,
 and the memory of tab and server is followed. Every fifth minute the tab goes through all figures and back. Exit code 1
 where a goal is missed.
 """
@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,10 +37,11 @@ from moe_hub.runs.store import RunDirectory, RunStore
 
 FIGURE = "training-loss"
 ENDLESS = (
-    "name=soak", "train.max_steps=10000000", "train.threads=1", "train.log_every=2", "train.eval_every=1000",
-    "train.checkpoint_every=1000", "data.num_train_samples=5000", "data.num_eval_samples=100",
-)  # fmt: skip
+    "name=soak", "train.max_steps=10000000", "train.threads=1", "train.log_every=2", "train.eval_every=10000000",
+    "train.checkpoint_every=10000000", "data.num_train_samples=5000", "data.num_eval_samples=100",
+)  # fmt: skip  # an evaluation, longer than the effect that is looked for, would fall into one period by chance
 TOUR_EVERY_S = 300.0
+PERIOD_S = 15.0
 SAMPLE_EVERY_S = 60.0
 EDGE_S = 2.0  # of a period, at each end: what began under the other regime
 SETTLE_S = 20.0  # of the tab and the server, before the first measure
@@ -49,11 +49,12 @@ SETTLE_S = 20.0  # of the tab and the server, before the first measure
 
 @dataclass(frozen=True)
 class Period:
-    """With or without the clients, from `begin` to `end` (unix s)."""
+    """With or without the clients, from `begin` to `end` (unix s); one in which the tab toured is not compared."""
 
     polled: bool
     begin: float
     end: float
+    toured: bool = False
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Seen:
 
 
 def measure(
-    folder: Path, minutes: float, clients: int, *, on_s: float = 40.0, off_s: float = 20.0, driver: Any = None
+    folder: Path, minutes: float, clients: int, *, on_s: float = PERIOD_S, off_s: float = PERIOD_S, driver: Any = None
 ) -> Seen:
     """Trains, polls and looks on for so long; the trainer, the server and the browser end with it.
 
@@ -116,18 +117,19 @@ def _soak(
     cpu = site.cpu_s()
     drawn = int(page.evaluate(f"() => Number({HOST}.dataset.drawn)"))
     while (now := time.time()) < begin + 60 * minutes:
-        polled = len(periods) % 2 == 0
+        polled, toured = len(periods) % 2 == 0, False
         (pollers.on.set if polled else pollers.on.clear)()
         period_end = now + (on_s if polled else off_s)
         while (now := time.time()) < period_end:
             if now >= next_tour and polled:
                 _tour(page)
+                toured = True
                 next_tour += TOUR_EVERY_S
             if now >= next_sample:
                 _sample(seen, site, page, protocol)
                 next_sample += min(SAMPLE_EVERY_S, 10 * minutes)
             page.wait_for_timeout(500)
-        periods.append(Period(polled, period_end - (on_s if polled else off_s), time.time()))
+        periods.append(Period(polled, period_end - (on_s if polled else off_s), time.time(), toured))
     _sample(seen, site, page, protocol)
     seen.server_cpu_s = site.cpu_s() - cpu
     seen.drawn = int(page.evaluate(f"() => Number({HOST}.dataset.drawn)")) - drawn
@@ -155,7 +157,8 @@ def _sample(seen: Seen, site: Dashboard, page: Any, protocol: Any) -> None:
 
 
 def _compare(seen: Seen, run: RunDirectory, periods: list[Period]) -> None:
-    """Wall and CPU seconds a step of each period with clients over those of the period without after it."""
+    """Wall and CPU seconds a step of each period with clients over the mean of those without before and after it: what
+    changes slowly on a shared machine falls out."""
     reader = MetricReader(run.path, cache=False)
     reader.poll()
     history = reader.history()
@@ -171,11 +174,13 @@ def _compare(seen: Seen, run: RunDirectory, periods: list[Period]) -> None:
         count = float(steps[last] - steps[first])
         return float(active[last] - active[first]) / count, float(cpu[last] - cpu[first]) / count
 
-    found = [(period.polled, per_step(period)) for period in periods]
-    for (polled, with_clients), (_, without) in pairwise(found):
-        if polled and with_clients is not None and without is not None:
-            seen.wall_ratios.append(with_clients[0] / without[0])
-            seen.cpu_ratios.append(with_clients[1] / without[1])
+    found = [per_step(period) for period in periods]
+    for index in range(1, len(periods) - 1):
+        before, during, after = found[index - 1 : index + 2]
+        if not periods[index].polled or periods[index].toured or before is None or during is None or after is None:
+            continue
+        seen.wall_ratios.append(2 * during[0] / (before[0] + after[0]))
+        seen.cpu_ratios.append(2 * during[1] / (before[1] + after[1]))
 
 
 def report(seen: Seen, clients: int) -> PartResult:
@@ -201,7 +206,7 @@ def report(seen: Seen, clients: int) -> PartResult:
         f"{seen.minutes:g} minutes, {len(seen.waits_s):,} polls, {seen.news:,} of them with news, median "
         f"{1e3 * median(seen.waits_s):.0f} ms, p99 {1e3 * percentile(seen.waits_s, 0.99):.0f} ms; {seen.rows:,} rows "
         f"logged, {seen.drawn:,} drawings in the tab; server {100 * seen.server_cpu_s / (60 * seen.minutes):.1f} % of "
-        f"a core; {len(seen.wall_ratios)} periods with clients compared with the period after each",
+        f"a core; {len(seen.wall_ratios)} periods with clients compared with those before and after each",
         *[f"first failure: {problem}" for problem in seen.problems[:1]],
     ]
     result.data = {"heap_mb": seen.heap_mb, "server_mb": seen.server_mb, "browser_mb": seen.browser_mb,

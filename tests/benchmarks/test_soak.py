@@ -38,13 +38,13 @@ def test_periods_with_clients_are_compared_with_those_without(slower: float, met
     step, active, cpu = 0, 0.0, 0.0
     with MetricWriter(run.path) as writer:
         for second in range(1200):
-            factor = slower if second // 100 % 2 == 0 else 1.0
+            factor = (slower if second // 100 % 2 == 0 else 1.0) * (1 + second / 1200)  # a machine that gets busier
             step, active, cpu = step + 10, active + 0.1 * 10 * factor, cpu + 0.08 * 10
             writer.write(step, {"time/active_s": active, "time/cpu_s": cpu}, time=float(second))
     seen = Seen(heap_mb=[20.0, 21.0], server_mb=[90.0, 141.0], browser_mb=[1.0], load=[1.0], minutes=1, waits_s=[0.05])
     _compare(seen, run, periods)
-    assert seen.wall_ratios == pytest.approx([slower] * 6)
-    assert seen.cpu_ratios == pytest.approx([1.0] * 6)
+    assert seen.wall_ratios == pytest.approx([slower] * 5, rel=1e-3)
+    assert seen.cpu_ratios == pytest.approx([1.0] * 5)
     goals = {goal.text: goal.met for goal in report(seen, 50).goals}
     assert goals["training with 50 clients, wall time a step, % slower"] == met
     assert goals["browser heap grows by, MB"]
