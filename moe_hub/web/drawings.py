@@ -47,7 +47,7 @@ class Drawings:
         self.alarms = Alarms()
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[Any, ...], Drawing] = OrderedDict()
-        self._offers: OrderedDict[tuple[Any, ...], Offer] = OrderedDict()
+        self._offers: OrderedDict[tuple[Any, ...], Offer] = OrderedDict()  # by version, and by what was measured
 
     def look(self, run_ids: Sequence[str]) -> list[RunHistory]:
         """The runs as their files are now, which all other questions take; raises `RunError` for an unknown run."""
@@ -77,12 +77,16 @@ class Drawings:
         """The figures that the runs have data for, and what can be chosen in them."""
         place = tuple((history.run_id, history.version) for history in histories)
         with self._lock:
-            if place not in self._offers:
-                self._offers[place] = _offer(histories)
+            offer = self._offers.get(place)
+            if offer is None:  # new rows rarely bring a new metric
+                measured = tuple((run.run_id, frozenset(run.names()), frozenset(_scalars(run))) for run in histories)
+                offer = self._offers.pop(measured, None) or _offer(histories)
+                self._offers[measured] = offer
+            self._offers[place] = offer
             self._offers.move_to_end(place)
             while len(self._offers) > MOST_KEPT:
                 self._offers.popitem(last=False)
-            return self._offers[place]
+            return offer
 
 
 def _offer(histories: Sequence[RunHistory]) -> Offer:

@@ -13,7 +13,9 @@ import pytest
 from conftest import wait_for, write_run
 
 from moe_hub.config import load_config
+from moe_hub.figures import registry
 from moe_hub.runs.store import RunDirectory
+from moe_hub.runs.writer import MetricWriter
 from moe_hub.workbench.outlook import advice_for, settings_of
 
 
@@ -197,6 +199,27 @@ def test_pages_that_poll_have_the_config_read_once(page: Any, monkeypatch: pytes
     config.write_text((page.store.create(ghostly).path / "config.yaml").read_text())
     os.utime(config, ns=(0, 1))
     assert settings_of(run) == {"ghost_threshold": ghostly.model.ghost.activation_threshold}
+
+
+def test_what_is_offered_is_worked_out_when_a_metric_is_new(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(page.runs_dir, 3)
+    worked_out: list[int] = []
+    available = registry.available
+    monkeypatch.setattr(registry, "available", lambda runs: (worked_out.append(1), available(runs))[1])
+
+    def offered() -> str:
+        return str(ask(page, runs=run.run_id)["offer"]["v"])
+
+    first = offered()
+    with MetricWriter(run.path) as writer:
+        writer.write(4, {"train/loss": 1.0})
+        writer.flush()
+        assert offered() == first
+        assert len(worked_out) == 1
+        writer.write(5, {"train/loss": 1.0, "val/novel": 2.0})
+        writer.flush()
+        assert offered() != first
+    assert len(worked_out) == 2
 
 
 def test_two_hundred_runs_are_compared_in_a_table_and_twenty_drawn(page: Any) -> None:
