@@ -294,6 +294,7 @@ def test_in_tmux_it_is_detached_and_attached_again(
     terminal.wait("space Mark")
     terminal.press("\x02", "d")
     terminal.wait("[detached (from session work)]")
+    terminal.screen.erase_in_display(2)  # pyte has no second screen: what tmux showed would still stand there
     terminal.child.sendline("tmux attach")
     terminal.wait(lambda: "space Mark" in terminal.text and "[work]" in terminal.text)
     terminal.press("f1")

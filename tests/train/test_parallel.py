@@ -79,8 +79,10 @@ def test_two_processes_have_the_metrics_of_one(found: Mapping[str, dict[str, Any
         for name, value in one[kind].items():
             # Utilization counts tokens on either side of a threshold.
             slack = 2 / SAMPLE if name == "expert/utilization" else 1e-3 if "perplexity" in name else 2e-4
-            if name == "expert/cka":  # weighs directions by the square of their variance
-                slack = 2e-3 if arm == "muon" else 1e-5
+            if arm == "muon":  # its bf16 rounding, see above, and some measures divide by small lengths
+                slack = max(slack, 2e-3)
+            elif name == "expert/cka":
+                slack = 1e-5
             torch.testing.assert_close(torch.tensor(two[kind][name]), torch.tensor(value), rtol=0, atol=slack, msg=name)
 
 
