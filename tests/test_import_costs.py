@@ -12,6 +12,8 @@ import pytest
 
 from moe_hub import registration
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 WEB = {"dash", "plotly", "flask", "diskcache", "dash_bootstrap_components", "waitress"}
 TORCH = {"torch", "transformers", "datasets"}

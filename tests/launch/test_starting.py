@@ -23,6 +23,8 @@ from moe_hub.runs import control
 from moe_hub.runs.status import Status, process_identity, write_status
 from moe_hub.runs.store import RunDirectory, RunStore
 
+pytestmark = pytest.mark.slow
+
 
 def step_of(run: RunDirectory) -> int:
     status = run.status()
@@ -68,7 +70,6 @@ time.sleep(60)
 """
 
 
-@pytest.mark.slow
 def test_it_survives_the_death_of_the_launcher_and_of_all_its_descendants(run: RunDirectory) -> None:
     launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(run.path), OBEDIENT], stdout=subprocess.PIPE)
     assert launcher.stdout is not None

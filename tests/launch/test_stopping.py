@@ -19,6 +19,8 @@ from moe_hub.runs import control
 from moe_hub.runs.status import Status, process_identity, write_status
 from moe_hub.runs.store import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 DEAF = PROLOGUE + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nreport('running')\nwhile True: time.sleep(1)"
 ON_SIGTERM = (
     PROLOGUE

@@ -14,6 +14,8 @@ from web_fixtures import write_run
 from moe_hub.errors import ConfigError
 from moe_hub.web import create_dashboard
 
+pytestmark = pytest.mark.slow
+
 HOST_POLICY = "default-src 'self'"
 
 

@@ -184,6 +184,7 @@ def test_a_body_without_a_length_is_counted_while_it_is_read(place: Any) -> None
             assert stream.tell() <= (16 << 20) + (1 << 17), (rule.rule, mimetype)
 
 
+@pytest.mark.slow
 def test_stalled_uploads_hold_nobody_up_and_are_closed(place: Any) -> None:
     options = {**SERVER, "channel_timeout": 2, "cleanup_interval": 1}
     server: Any = waitress.create_server(place.app.server, host="127.0.0.1", port=0, **options)

@@ -18,6 +18,8 @@ from moe_hub.sweeps.__main__ import main, table
 from moe_hub.sweeps.plan import SweepPlan, read_sweep_plan
 from moe_hub.sweeps.study import Sweep
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("optuna")
 
 PLAN: dict[str, Any] = {

@@ -16,6 +16,8 @@ from moe_hub.runs.store import RunStore
 from moe_hub.terminal import completion, full_screen
 from moe_hub.workbench.fields import form_fields
 
+pytestmark = pytest.mark.slow
+
 # Calls the function that bash calls at a Tab, with the words that bash gives it.
 ASK = """
 eval "$(moe-hub completion bash)"
@@ -39,7 +41,6 @@ def shell_environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-@pytest.mark.slow
 def test_bash_completes_commands_flags_runs_presets_and_config_keys(
     shell_environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -73,7 +74,6 @@ def test_bash_completes_commands_flags_runs_presets_and_config_keys(
     assert got == expected
 
 
-@pytest.mark.slow
 def test_fish_and_zsh_take_their_lines(shell_environment: dict[str, str]) -> None:
     tried = 0
     if shutil.which("fish"):

@@ -31,6 +31,8 @@ from moe_hub.terminal.menu.new_run import NewRunScreen
 from moe_hub.workbench.assessment import is_hidden
 from moe_hub.workbench.fields import form_fields
 
+pytestmark = pytest.mark.slow
+
 
 def run_apart(scene: Coroutine[Any, Any, None]) -> None:
     """Runs the scene on a thread of its own: the browser's driver keeps a loop on this one."""
@@ -104,7 +106,6 @@ def made(store: RunStore, name: str = "made", *, rows: int = 5, state: str = "fi
 # --- New run
 
 
-@pytest.mark.slow
 def test_the_form_has_every_field_with_its_bounds(play: Play) -> None:
     async def scene(app: MenuApp, pilot: Pilot[Any]) -> None:
         form = app.query_one(NewRunScreen)
@@ -196,7 +197,6 @@ def test_queue_freezes_the_run(play: Play, bench: Bench, monkeypatch: pytest.Mon
     assert (run.state(), run.config().name) == ("queued", "later")
 
 
-@pytest.mark.slow
 def test_a_preset_of_ones_own_is_saved_and_chosen(play: Play, bench: Bench) -> None:
     async def scene(app: MenuApp, pilot: Pilot[Any]) -> None:
         app.query_one("#field-train-max_steps", Input).value = "7"
@@ -311,7 +311,6 @@ def test_a_running_run_is_not_deleted(play: Play, bench: Bench) -> None:
     assert bench.store.ids() == (run.run_id,)
 
 
-@pytest.mark.slow
 def test_two_hundred_runs_are_listed(play: Play, bench: Bench) -> None:
     for index in range(200):
         bench.store.create(load_config("basic_comparison", overrides=[f"name=run{index}"]))
@@ -367,7 +366,6 @@ def test_the_verdict_in_words(prompt: str, answer: str, line: str) -> None:
     assert talk.verdict(prompt, answer).startswith(line)
 
 
-@pytest.mark.slow
 def test_data_is_inspected_by_a_process_and_previewed(play: Play, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(f'{{"question": "what is {n}?", "answer": "it is {n}"}}\n' for n in range(40)))
@@ -424,7 +422,6 @@ def test_light_and_dark_and_no_colour(play: Play, bench: Bench, monkeypatch: pyt
     assert MenuApp(bench).no_color
 
 
-@pytest.mark.slow
 def test_every_screen_fits_80_columns(bench: Bench) -> None:
     made(bench.store, "a-name-as-long-as-a-name-may-be-of-forty")
 

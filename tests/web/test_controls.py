@@ -14,6 +14,8 @@ from moe_hub.web import ids
 from moe_hub.web.callbacks.controls import act
 from moe_hub.web.workbench import Workbench, open_workbench
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workbench(page: Any) -> Workbench:

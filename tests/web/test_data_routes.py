@@ -19,6 +19,8 @@ from moe_hub.errors import DataError
 from moe_hub.web.uploads import Uploads
 from moe_hub.workbench.data_choice import data_arguments, data_config
 
+pytestmark = pytest.mark.slow
+
 ROWS = "".join(json.dumps({"question": f"q{n}", "answer": f"<i>{n}</i>", "extra": {"n": n}}) + "\n" for n in range(50))
 
 

@@ -15,6 +15,8 @@ from conftest import wait_for
 from moe_hub.errors import RunError
 from moe_hub.workbench.jobs import Jobs
 
+pytestmark = pytest.mark.slow
+
 SLOW = "import time, sys\nfor n in range(1000):\n    print(n, flush=True)\n    time.sleep(0.02)\n"
 DEAF = (
     "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)\n"

@@ -21,6 +21,8 @@ from moe_hub.workbench.assessment import shipped_values
 from moe_hub.workbench.fields import to_raw
 from moe_hub.workbench.presets import PresetStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def flags(monkeypatch: pytest.MonkeyPatch) -> list[str]:

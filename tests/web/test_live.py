@@ -18,6 +18,8 @@ from moe_hub.runs.store import RunDirectory
 from moe_hub.runs.writer import MetricWriter
 from moe_hub.workbench.outlook import advice_for, settings_of
 
+pytestmark = pytest.mark.slow
+
 
 def ask(page: Any, **query: Any) -> Any:
     answer = page.client.get("/api/live", query_string={"width_px": 800, **query})
@@ -144,7 +146,6 @@ def copies(page: Any, run: RunDirectory, count: int) -> list[str]:
     return list(page.store.ids())
 
 
-@pytest.mark.slow
 def test_a_thousand_runs_are_listed_quickly(page: Any) -> None:
     copies(page, write_run(page.runs_dir, 1), 1000)
     first = ask(page)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from conftest import wait_for
 
 from moe_hub.runs.store import RunDirectory
 from moe_hub.workbench.stops import Stops
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_obedient_trainer_stops_at_the_request(page: Any, start_fake: Callable[..., RunDirectory]) -> None:
