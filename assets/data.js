@@ -12,6 +12,7 @@
   let files = [];
   let job = null;
   let columnNames = "";
+  let lastAsked = 0; // number of the latest question for a preview
 
   function field(id, label, control) {
     control.id = id;
@@ -176,7 +177,9 @@
     return { data: { ...data, ...settings() }, ...(width && width.value ? { max_seq_len: Number(width.value) } : {}) };
   }
 
+  // Answers may come in another order than they were asked for: the last one that was asked for is shown.
   async function load() {
+    const mine = ++lastAsked;
     buttons();
     if (parts.source.value === "mixture:") {
       if (!parts.mixed.children.length) [["lambda", 0.5], [files.length ? `file:${files[0].path}` : "hub:", 0.5]].forEach(([source, weight]) => addMixed(weight, source));
@@ -184,10 +187,12 @@
     } else if (!parts.source.value || parts.source.value === "hub:") return emptyPreview();
     try {
       const found = await hub.post("api/data/preview", asked());
+      if (mine !== lastAsked) return;
       if (found.unreadable) throw new Error(found.unreadable);
       if (found.kind !== "mixture") showColumns(found.columns);
       drawPreview(found);
     } catch (error) {
+      if (mine !== lastAsked) return;
       parts.preview.replaceChildren(el("p", { class: "field-error wide" }, error.message));
       hub.setText(parts.cached, "");
     }

@@ -238,6 +238,25 @@ def test_an_edited_mapping_trains_and_its_template_stands_around_a_prompt(site: 
     until(lambda: page.is_enabled("#generate-button"), 90)
 
 
+def test_a_late_preview_does_not_stand_for_another_file(site: Site, visit: Visit) -> None:
+    uploads = site.data_dir / "uploads"
+    uploads.mkdir(parents=True, exist_ok=True)
+    for name in ("first", "second"):
+        (uploads / f"{name}.txt").write_text(f"text of the {name} file\n" * 5)
+    page = open_tab(visit).page
+    held: list[Any] = []
+    page.route("**/api/data/preview", lambda route: route.continue_() if held else held.append(route))
+    until(lambda: page.locator("#data-source-select option").count() >= 4)
+    page.select_option("#data-source-select", str(uploads / "first.txt"))
+    until(lambda: held)
+    page.select_option("#data-source-select", str(uploads / "second.txt"))
+    until(lambda: "the second file" in page.inner_text("#dataset-preview"))
+    with page.expect_response("**/api/data/preview"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    assert "the second file" in page.inner_text("#dataset-preview")
+
+
 @pytest.mark.training
 @pytest.mark.skipif(not (SHARED / "lambda_reductions.json").is_file(), reason="the public files are not here")
 def test_the_public_files_train_from_the_page_alone_and_mixed(site: Site, visit: Visit) -> None:
