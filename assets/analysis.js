@@ -115,7 +115,8 @@
     if (table.sort !== null) ordered.sort((one, other) => compareCells(one.cells[table.sort], other.cells[table.sort], table.descending));
     const head = shown.map((index) => {
       const direction = table.sort !== index ? "none" : table.descending ? "descending" : "ascending";
-      return el("th", { scope: "col", "aria-sort": direction }, el("button", { type: "button", class: "sort-button", "data-column": index, onclick: () => sortBy(index) }, columns[index], direction === "none" ? "" : table.descending ? " ▾" : " ▴"));
+      const numbers = rows.some((row) => typeof row.cells[index] === "number");
+      return el("th", { scope: "col", class: numbers ? "number" : "", "aria-sort": direction }, el("button", { type: "button", class: "sort-button", "data-column": index, onclick: () => sortBy(index) }, columns[index], direction === "none" ? "" : table.descending ? " ▾" : " ▴"));
     });
     table.place.replaceChildren(el("table", { class: "data-table cards long beside-table" },
       el("thead", {}, el("tr", {}, head)),
