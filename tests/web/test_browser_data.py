@@ -248,7 +248,7 @@ def test_a_late_preview_does_not_stand_for_another_file(site: Site, visit: Visit
     page.route("**/api/data/preview", lambda route: route.continue_() if held else held.append(route))
     until(lambda: page.locator("#data-source-select option").count() >= 4)
     page.select_option("#data-source-select", str(uploads / "first.txt"))
-    until(lambda: held)
+    until(lambda: (page.wait_for_timeout(50), held)[1])  # Playwright hands requests on while it is waited for
     page.select_option("#data-source-select", str(uploads / "second.txt"))
     until(lambda: "the second file" in page.inner_text("#dataset-preview"))
     with page.expect_response("**/api/data/preview"):
