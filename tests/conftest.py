@@ -1,15 +1,20 @@
 """What tests of several folders share: one driver of the browser, because Playwright runs only one in a process;
-and disks of their own."""
+disks of their own; and CPU times that mean the same on every machine."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
+
+Clock: TypeAlias = Callable[[], float]
+
+YARDSTICK_S = 0.0024  # what `_yardstick` takes on the machine that the limits were written on, undisturbed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,3 +65,57 @@ def make_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for folder in mounted:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def cpu_s() -> Callable[..., float]:
+    """`cpu_s(work)`: CPU seconds of one call of `work`, as the machine of the limits would take.
+
+    The same code takes twice as long a second later where a neighbour shares the core, and on slower machines always.
+    So a fixed piece of work is timed before each repeat, and the least time counts of both. A machine faster than that
+    of the limits is not held to stricter ones. `clock`: `time.process_time` where other threads do a part.
+    """
+
+    def measure(
+        work: Callable[[], object], *, repeats: int = 5, clock: Callable[[], float] = time.thread_time
+    ) -> float:
+        yards, took = [], []
+        for _ in range(repeats):
+            yards.append(_seconds(_yardstick, time.thread_time))
+            took.append(_seconds(work, clock))
+        return min(took) / _times_slower(yards)
+
+    return measure
+
+
+@pytest.fixture
+def slowdown() -> Callable[[], float]:
+    """`slowdown()`: how many times slower than the machine of the limits this one is now, at least 1; for CPU times of
+    other processes, which cannot be repeated."""
+    return lambda: _times_slower([_seconds(_yardstick, time.thread_time) for _ in range(5)])
+
+
+def _times_slower(yards: list[float]) -> float:
+    return max(1.0, min(yards) / YARDSTICK_S)
+
+
+def _seconds(work: Callable[[], object], clock: Clock) -> float:
+    begin = clock()
+    work()
+    return clock() - begin
+
+
+def _yardstick() -> None:
+    """Trees, recursion, text and dictionaries, as in the code that is timed."""
+    for _ in range(8):
+        counts: dict[str, int] = {}
+        for word in _written(_tree(14)).split():
+            counts[word] = counts.get(word, 0) + 1
+
+
+def _tree(depth: int) -> Any:
+    return depth if depth < 2 else (_tree(depth - 1), _tree(depth - 2))
+
+
+def _written(tree: Any) -> str:
+    return str(tree) if isinstance(tree, int) else f"@ {_written(tree[0])} {_written(tree[1])}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from moe_hub.lambda_calculus.reduction import MAX_STEPS, first_redex, redex_parts, subterm
+from moe_hub.lambda_calculus.reduction import MAX_STEPS, redex
 from moe_hub.lambda_calculus.terms import Term, occurrences
 
 Question: TypeAlias = Literal["parse", "step", "normal form", "trace", "named step"]
@@ -69,8 +69,5 @@ def step_range(level: Level, layout: str, turn: int) -> tuple[int, int]:
 
 def first_redex_is_linear(term: Term) -> bool:
     """Whether the variable of the first normal-order redex occurs exactly once."""
-    path = first_redex(term)
-    if path is None:
-        return False
-    body, _ = redex_parts(subterm(term, path))
-    return occurrences(body) == 1
+    parts = redex(term)
+    return parts is not None and occurrences(parts[0]) == 1

@@ -138,6 +138,20 @@ def first_redex(term: Term) -> Path | None:
     return None if path is None else ("right", *path)
 
 
+def redex(term: Term) -> tuple[Term, Term] | None:
+    """Body of the abstraction and argument of the redex that `step` contracts; None for a normal form."""
+    if isinstance(term, int):
+        return None
+    if len(term) == 1:
+        return redex(term[0])
+    function, argument = term
+    if isinstance(function, tuple):
+        if len(function) == 1:
+            return function[0], argument
+        return redex(function) or redex(argument)
+    return redex(argument)
+
+
 def subterm(term: Term, path: Path) -> Term:
     """The part of a term at a position."""
     for direction in path:

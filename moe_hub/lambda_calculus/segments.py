@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from moe_hub.lambda_calculus.church import decoded
 from moe_hub.lambda_calculus.named import Abs, App, NamedTerm, named_tokens
-from moe_hub.lambda_calculus.reduction import Path, Trace, first_redex, redex_parts, subterm
+from moe_hub.lambda_calculus.reduction import Path, Trace, first_redex, redex
 from moe_hub.lambda_calculus.terms import occurrences, prefix
 from moe_hub.lambda_calculus.vocabulary import (
     ANSWER,
@@ -67,10 +67,10 @@ def meaning(trace: Trace) -> str:
 def explanation(named: NamedTerm, trace: Trace) -> str:
     """Which redex is contracted first, what is substituted for what, and how far the normal form is."""
     ending = f"normal after {trace.steps} steps"
-    path = first_redex(trace.terms[0])
-    if path is None:
+    path, parts = first_redex(trace.terms[0]), redex(trace.terms[0])
+    if path is None or parts is None:
         return ending
-    body, argument = redex_parts(subterm(trace.terms[0], path))
+    body, argument = parts
     place = " ".join(path) or "root"
     name, times = _bound_name(named, path), occurrences(body)
     return f"at {place} put {prefix(argument)} for {name} {times} times {SEPARATOR} {ending}"

@@ -8,6 +8,7 @@ reaches past all binders is free: at depth d, index d + j is the j-th name of th
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 Term: TypeAlias = "int | tuple[Term] | tuple[Term, Term]"
@@ -79,10 +80,15 @@ def substitute(body: Term, argument: Term, depth: int = 0) -> Term:
     return (substitute(body[0], argument, depth), substitute(body[1], argument, depth))
 
 
+@lru_cache(maxsize=1024)  # a sample writes each of its terms several times: for the split, the steps, the meaning
 def prefix(term: Term) -> str:
     """The prefix De Bruijn string: for closed terms the alpha-canonical form, equal exactly for alpha-equal terms."""
+    return _prefix(term)
+
+
+def _prefix(term: Term) -> str:
     if isinstance(term, int):
         return str(term)
     if len(term) == 1:
-        return f"{ABSTRACTION} {prefix(term[0])}"
-    return f"{APPLICATION} {prefix(term[0])} {prefix(term[1])}"
+        return f"{ABSTRACTION} {_prefix(term[0])}"
+    return f"{APPLICATION} {_prefix(term[0])} {_prefix(term[1])}"

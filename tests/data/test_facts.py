@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,12 +110,14 @@ def test_facts_import_neither_torch_nor_datasets_and_are_quick() -> None:
 
 
 @pytest.mark.slow
-def test_second_opening_is_quick(tmp_path: Path) -> None:
+def test_second_opening_is_quick(tmp_path: Path, cpu_s: Callable[..., float]) -> None:
     """The contract: below 0.3 s from the cache. Process time, so that a busy machine does not matter."""
     config = load_config(overrides=("data.num_train_samples=800", "data.num_eval_samples=50"))
     open_data(config, cache_dir=tmp_path)
-    began = time.process_time()
-    data = open_data(config, cache_dir=tmp_path)
-    data.train_batch(0)
-    assert data.facts["cache_hit"]
-    assert time.process_time() - began < 0.3
+
+    def open_again() -> None:
+        data = open_data(config, cache_dir=tmp_path)
+        data.train_batch(0)
+        assert data.facts["cache_hit"]
+
+    assert cpu_s(open_again, repeats=3, clock=time.process_time) < 0.3

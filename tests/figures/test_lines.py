@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -222,7 +223,7 @@ def test_time_ticks_are_round_and_few() -> None:
             assert all(0 <= tick <= high for tick in ticks)
 
 
-def test_figures_of_many_rows_and_many_runs_stay_small_and_quick() -> None:
+def test_figures_of_many_rows_and_many_runs_stay_small_and_quick(cpu_s: Callable[..., float]) -> None:
     rng = np.random.default_rng(0)
     runs = [
         RunHistory(f"run-{index}", {"name": "run"}, None, [
@@ -230,7 +231,5 @@ def test_figures_of_many_rows_and_many_runs_stay_small_and_quick() -> None:
             for step, value in enumerate(rng.normal(size=2500).tolist())
         ]) for index in range(40)
     ]  # fmt: skip
-    begin = time.process_time()
-    content = serve.figure_json("training-loss", runs, View())
-    assert time.process_time() - begin < 0.3
-    assert len(content) < 1_000_000
+    assert cpu_s(lambda: serve.figure_json("training-loss", runs, View()), repeats=3, clock=time.process_time) < 0.3
+    assert len(serve.figure_json("training-loss", runs, View())) < 1_000_000

@@ -20,6 +20,7 @@ from moe_hub.lambda_calculus.reduction import (
     contract,
     first_redex,
     is_normal,
+    redex,
     redex_parts,
     redexes,
     reduce,
@@ -128,7 +129,9 @@ def test_trace_and_redex_positions(term):
 @CHECKED
 @given(st.one_of(CLOSED, OPEN))
 def test_the_first_redex_is_found_alone(term):
-    assert first_redex(term) == next(redexes(term), None)
+    path = first_redex(term)
+    assert path == next(redexes(term), None)
+    assert redex(term) == (None if path is None else redex_parts(subterm(term, path)))
 
 
 @CHECKED

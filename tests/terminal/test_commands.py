@@ -332,7 +332,7 @@ def test_watch_once_tells_and_leaves(store: RunStore, moe_hub: Hub) -> None:
     made(store, **alive("running"))
     begin = time.perf_counter()
     assert moe_hub("watch", "latest", "--once")[0] == 0
-    assert time.perf_counter() - begin < 1
+    assert time.perf_counter() - begin < 5  # it does not wait for the run to end
 
 
 def test_a_line_is_drawn_over_in_a_terminal(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -68,7 +68,7 @@ def cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def test_first_screen_and_idle_cost(long_run: RunDirectory, terminal: Terminal) -> None:
+def test_first_screen_and_idle_cost(long_run: RunDirectory, terminal: Terminal, slowdown: Callable[[], float]) -> None:
     terminal.run(["watch", "latest", "--runs-dir", str(long_run.path.parent)])
     begin = time.monotonic()
     process = watcher(terminal)
@@ -82,11 +82,13 @@ def test_first_screen_and_idle_cost(long_run: RunDirectory, terminal: Terminal) 
     time.sleep(IDLE_S)
     share = (cpu_s(process) - before) / (time.monotonic() - since)
     print(f"first screen: {waited:.2f} s, {first:.2f} s of CPU; idle: {share:.2%} of a core")
-    assert first < FIRST_SCREEN_S
+    assert first < FIRST_SCREEN_S * slowdown()
     assert share < IDLE_SHARE
 
 
-def test_with_the_cache_of_the_columns(long_run: RunDirectory, terminal: Terminal) -> None:
+def test_with_the_cache_of_the_columns(
+    long_run: RunDirectory, terminal: Terminal, slowdown: Callable[[], float]
+) -> None:
     assert (long_run.path / ".metrics.columns").exists()
     terminal.run(["watch", "latest", "--runs-dir", str(long_run.path.parent)])
     begin = time.monotonic()
@@ -94,4 +96,4 @@ def test_with_the_cache_of_the_columns(long_run: RunDirectory, terminal: Termina
     terminal.wait(lambda: terminal.shows(r"[⠁-⣿]"))
     first, waited = cpu_s(process), time.monotonic() - begin
     print(f"first screen with the cache: {waited:.2f} s, {first:.2f} s of CPU")
-    assert first < FIRST_SCREEN_S
+    assert first < FIRST_SCREEN_S * slowdown()

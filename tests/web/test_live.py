@@ -146,18 +146,17 @@ def copies(page: Any, run: RunDirectory, count: int) -> list[str]:
     return list(page.store.ids())
 
 
-def test_a_thousand_runs_are_listed_quickly(page: Any) -> None:
+def test_a_thousand_runs_are_listed_quickly(page: Any, cpu_s: Callable[..., float]) -> None:
     copies(page, write_run(page.runs_dir, 1), 1000)
     first = ask(page)
     assert len(first["runs"]["rows"]) == 1000
     known = {"runs_v": first["runs"]["v"], "offer_v": first["offer"]["v"]}
-    durations = []
-    for _ in range(4):
+
+    def ask_again() -> None:
         time.sleep(0.51)  # so that the disk is looked at again
-        begin = time.thread_time()
         assert ask(page, **known) == 0
-        durations.append(time.thread_time() - begin)
-    assert min(durations) < 0.01  # the bench's goal is 2 ms; this holds on a slow machine
+
+    assert cpu_s(ask_again, repeats=4) < 0.01  # the bench's goal is 2 ms
 
 
 def test_what_others_change_in_one_of_many_runs_is_seen(page: Any) -> None:
@@ -264,16 +263,15 @@ def test_alarms_come_with_the_status(page: Any, finished_run: RunDirectory) -> N
     assert "train/loss" in alarm["text"]
 
 
-def test_two_hundred_runs_are_listed_quickly(page: Any) -> None:
+def test_two_hundred_runs_are_listed_quickly(page: Any, cpu_s: Callable[..., float]) -> None:
     run = write_run(page.runs_dir, 1)
     for index in range(199):
         shutil.copytree(run.path, page.runs_dir / f"20261124-1{index:05d}-copy-{index:04x}")
     first = ask(page)
     assert len(first["runs"]["rows"]) == 200
-    durations = []
-    for _ in range(3):
+
+    def ask_again() -> None:
         time.sleep(0.51)  # so that the disk is looked at again
-        begin = time.perf_counter()
         assert ask(page, runs_v=first["runs"]["v"], offer_v=first["offer"]["v"]) == 0
-        durations.append(time.perf_counter() - begin)
-    assert sorted(durations)[1] < 0.1
+
+    assert cpu_s(ask_again, repeats=3) < 0.005
