@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_hub.errors import MoeHubError
+from moe_hub.imports import uncollected
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,9 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _generate(options: argparse.Namespace, stopped: list[int]) -> None:
-    from moe_hub.data.formats import as_trained
-    from moe_hub.data.tokenizer import generation_template_of
-    from moe_hub.inference import Sampling, generate, load_checkpoint
+    with uncollected():
+        from moe_hub.data.formats import as_trained
+        from moe_hub.data.tokenizer import generation_template_of
+        from moe_hub.inference import Sampling, generate, load_checkpoint
 
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, options.seed)

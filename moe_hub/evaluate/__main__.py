@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_hub.errors import MoeHubError
+from moe_hub.imports import uncollected
 from moe_hub.lambda_calculus import OOD_SETS
 
 COMPARED = ("loss", "loss_minus_first", "perplexity", "bits_per_byte", "exact_match")
@@ -83,8 +84,9 @@ def progress(text: str) -> None:
 
 
 def _comparison(options: argparse.Namespace) -> str:
-    from moe_hub.evaluate.data_of import config_of_data, described
-    from moe_hub.evaluate.same_data import compare_on, summary
+    with uncollected():
+        from moe_hub.evaluate.data_of import config_of_data, described
+        from moe_hub.evaluate.same_data import compare_on, summary
 
     reference = config_of_data(options.data_of or options.checkpoints[0], options.data, options.overrides)
     results = summary(list(compare_on(options.checkpoints, reference, progress=progress)))
@@ -95,7 +97,8 @@ def _comparison(options: argparse.Namespace) -> str:
 
 
 def _report(options: argparse.Namespace) -> str:
-    from moe_hub.evaluate.report import evaluate_checkpoint
+    with uncollected():
+        from moe_hub.evaluate.report import evaluate_checkpoint
 
     found = evaluate_checkpoint(
         options.checkpoints[0],

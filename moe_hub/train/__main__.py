@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from moe_hub.config import Config, preset_names, resolve, to_yaml
 from moe_hub.config.reference import help_lines
 from moe_hub.errors import ConfigError, MoeHubError
+from moe_hub.imports import uncollected
 from moe_hub.runs.fork import fork
 from moe_hub.runs.store import RunDirectory, RunStore
 from moe_hub.train.parallel.launching import supervise, under_torchrun
@@ -73,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train_together(options: argparse.Namespace) -> int:
     """As one of torchrun's processes: rank 0 finds or makes the run, and writes it."""
-    from moe_hub.train.parallel.group import joined
+    with uncollected():
+        from moe_hub.train.parallel.group import joined
 
     with joined() as ranks:
         try:
@@ -105,8 +107,9 @@ def _run_of(options: argparse.Namespace) -> RunDirectory:
 
 
 def _train(run: RunDirectory, *, resume: bool, ranks: Ranks | None = None) -> int:
-    from moe_hub.ranks import ALONE
-    from moe_hub.train.session import run_training
+    with uncollected():
+        from moe_hub.ranks import ALONE
+        from moe_hub.train.session import run_training
 
     ranks = ranks or ALONE
     try:
@@ -141,7 +144,9 @@ def _because(reason: str) -> str:
 
 def _dry_run(config: Config) -> int:
     from moe_hub.architectures import count_parameters
-    from moe_hub.train.session import build_parts
+
+    with uncollected():
+        from moe_hub.train.session import build_parts
 
     parts = build_parts(config)
     built = sum(parameter.numel() for parameter in parts.model.parameters())
