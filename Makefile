@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PRESET ?= geometric_lambda
 ARGS ?=
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Not compiled: the few modules of thousands that are used are compiled when they are first imported.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 SOURCES = setup.cfg setup.py constraints.txt pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -67,7 +68,7 @@ web: $(VENV)/.web-installed  ## Open the dashboard on http://127.0.0.1:8050
 test: $(VENV)/.test-installed browser nginx redis  ## Run all tests, browser and training tests included
 	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile $(ARGS)
 
-unit: $(VENV)/.test-installed  ## Run the unit tests alone (under a minute)
+unit: $(VENV)/.test-installed  ## Run the unit tests alone (one to two minutes on two cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not browser and not training and not slow" $(ARGS)
 
 check: $(VENV)/.test-installed  ## Formatter, linter, types, import layers, documents: changes nothing

@@ -3,6 +3,7 @@ disks of their own; and CPU times that mean the same on every machine."""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import time
@@ -15,6 +16,14 @@ import pytest
 Clock: TypeAlias = Callable[[], float]
 
 YARDSTICK_S = 0.0024  # what `_yardstick` takes on the machine that the limits were written on, undisturbed
+
+
+gc.disable()  # while everything is imported, see moe_hub.imports; on again before the first test
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
