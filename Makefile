@@ -66,7 +66,7 @@ web: $(VENV)/.web-installed  ## Open the dashboard on http://127.0.0.1:8050
 	@$(BIN)/python -m moe_hub.web $(ARGS)
 
 test: $(VENV)/.test-installed browser nginx redis  ## Run all tests, browser and training tests included
-	@$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 unit: $(VENV)/.test-installed  ## Run the unit tests alone (one to two minutes on two cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not browser and not training and not slow" $(ARGS)

@@ -15,7 +15,6 @@ from benchmarks import document, machine
 from benchmarks.options import Options
 from benchmarks.report import PartResult
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 QUICK = {
     "step": "hgnn, ghost and geometric steps against the plain implementations",
     "overhead": "what coupling, rotation, dormant ghosts and metric rows add to a step",
@@ -24,6 +23,7 @@ QUICK = {
     "generation": "generation with and without the key-value cache",
     "pipeline": "data loading and the run writer, in units of a step",
     "processes": "training by one process against two, with DDP and with FSDP2",
+    "terms": "lambda terms and tasks a second, by level and split",
     "data": "second load of a prepared 100 MB text against the first",
     "upload": "a 1 GB upload by a browser: time, memory of the server, killed midway; preparing the file",
     "live": "live figures at scale: reader, routes, server and a real browser",
@@ -79,8 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
     if chosen.document:
-        text = DOCUMENT.read_text(encoding="utf-8")
-        DOCUMENT.write_text(document.update(text, document.newest(chosen.out)), encoding="utf-8")
+        document.write(chosen.out)
     return 1 if failures else 0
 
 

@@ -1,13 +1,19 @@
-"""Puts the newest results into docs/performance.md, so that its tables are those that the commands printed."""
+"""Puts the newest results into docs/performance.md, so that its tables are those that the commands printed.
+
+`python -m benchmarks --document` does it after its parts, `python -m benchmarks.document [FOLDER]` alone.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Goal, Table
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 
 
 def newest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -48,3 +54,13 @@ def update(document: str, records: dict[str, dict[str, Any]]) -> str:
         return f"<!-- bench {name} -->\n\n{section(records[name])}\n\n<!-- end {name} -->"
 
     return re.sub(r"<!-- bench (?P<name>\w+) -->.*?<!-- end (?P=name) -->", block, document, flags=re.DOTALL)
+
+
+def write(results: Path) -> None:
+    """Updates docs/performance.md from the records in a folder."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(update(text, newest(results)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(*sys.argv[1:2] or ["bench-results"]))

@@ -25,6 +25,9 @@ STATES = (
 )  # fmt: skip
 LIVE_STATES = frozenset({"starting", "running", "paused", "stopping"})
 FINAL_STATES = frozenset({"finished", "stopped", "failed", "interrupted"})
+# A request to resume is for the trainer then, else for the launcher. "running": it may have taken a pause and not have
+# said so yet; if it has not, nothing changes.
+HOLDING_STATES = frozenset({"paused", "running"})
 
 STATUS_FILE = "status.json"
 START_PATIENCE_S = 8.0  # between the making of a run and the first identity of its process

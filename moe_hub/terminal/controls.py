@@ -69,8 +69,10 @@ def ask(run: RunDirectory, action: str) -> str:
 
 def resume(run: RunDirectory) -> str:
     """Goes on; raises `RunError` where the run is starting, stopping, queued or finished."""
+    from moe_hub.runs.status import HOLDING_STATES
+
     state = run.state()
-    if state in ("paused", "running"):  # it may have taken a pause and not said so yet; else nothing changes
+    if state in HOLDING_STATES:
         return ask(run, "resume")
     if state == "queued":
         raise RunError(f"run {run.run_id} waits in the queue and has nothing to resume")

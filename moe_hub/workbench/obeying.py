@@ -5,6 +5,7 @@ from __future__ import annotations
 from moe_hub import launch
 from moe_hub.errors import RunError
 from moe_hub.runs import control
+from moe_hub.runs.status import HOLDING_STATES
 from moe_hub.runs.store import RunStore
 from moe_hub.workbench.stops import Stops
 
@@ -24,7 +25,7 @@ def act(store: RunStore, stops: Stops, run_id: str, action: str) -> str:
     run = store.open(run_id)
     if action == "stop":
         stops.request(run_id)
-    elif action == "resume" and run.state() not in ("paused", "running"):  # a pause may not be in the status yet
+    elif action == "resume" and run.state() not in HOLDING_STATES:
         launch.start(run.path, resume=True)
         return "Going on from the last checkpoint."
     else:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import document
-from benchmarks.__main__ import DOCUMENT, FULL, QUICK
+from benchmarks.__main__ import FULL, QUICK
+from benchmarks.document import DOCUMENT
 
 MACHINE = {"commit": "abc", "cpu": "X", "cores": 2, "torch": "2", "transformers": "5", "load_1_5_15_min": [0.5, 0, 0]}
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from textual.pilot import Pilot
+from textual.widget import Widget
 from textual.widgets import Button, Checkbox, DataTable, Input, Select, Static
 
 from moe_hub import launch
@@ -422,6 +423,16 @@ def test_light_and_dark_and_no_colour(play: Play, bench: Bench, monkeypatch: pyt
     assert MenuApp(bench).no_color
 
 
+def labels(app: MenuApp) -> list[str]:
+    """What the choices show; one that is still being made shows nothing."""
+    return [str(each.content) for select in app.query(Select) for each in select.query("#label").results(Static)]
+
+
+def shown(app: MenuApp) -> list[Widget]:
+    """What a person can press, once it is laid out."""
+    return [each for each in app.screen.query("Button, Input, Select") if each.region.width]
+
+
 def test_every_screen_fits_80_columns(bench: Bench) -> None:
     made(bench.store, "a-name-as-long-as-a-name-may-be-of-forty")
 
@@ -429,14 +440,11 @@ def test_every_screen_fits_80_columns(bench: Bench) -> None:
         app = MenuApp(bench)
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: app.focused in app.tab("new").query("*"))
-            labels = [str(each.query_one("#label", Static).content) for each in app.query(Select)]
-            assert "Select" not in labels  # each shows its value
+            await until(pilot, lambda: labels(app) and "Select" not in labels(app))  # each shows its value
             for key, name in zip(("f2", "f3", "f4", "f5", "f6", "f1"), NAMES, strict=True):
                 await pilot.press(key)
                 await until(pilot, lambda name=name: app.shown == name and app.focused in app.tab(name).query("*"))
-                await pilot.pause()
-                shown = [each for each in app.screen.query("Button, Input, Select") if each.region.width]
-                assert shown
-                assert all(each.region.right <= 80 for each in shown), key
+                await until(pilot, lambda: shown(app))
+                assert all(each.region.right <= 80 for each in shown(app)), key
 
     run_apart(perform())
