@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PRESET ?= geometric_lambda
 ARGS ?=
-# Not compiled: the few modules of thousands that are used are compiled when they are first imported.
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES = setup.cfg setup.py constraints.txt pyproject.toml
+# Where it is set, as in many containers, each process would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
