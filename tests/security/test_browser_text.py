@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import waitress
 from attacks import HTML
-from browser import Watched, until
+from browser import Watched, run_in_thread, until
 from safetensors.numpy import save_file
 from web_fixtures import write_run
 
@@ -51,7 +50,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     (data_dir / "uploads" / "<img src=x onerror=window.owned=1 class=planted>.txt").write_text(ALL)
     server: Any = waitress.create_server(app.server, host="127.0.0.1", port=0, threads=8)
-    threading.Thread(target=server.run, daemon=True).start()
+    run_in_thread(server)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Jobs, "start", _fake_model)
         yield f"http://127.0.0.1:{server.effective_port}/"

@@ -6,7 +6,6 @@ import http.client
 import io
 import json
 import shutil
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import waitress
 from attacks import traversals
+from browser import run_in_thread
 from surface import callback_body, callbacks, filled, rules, words
 from werkzeug.routing import Rule
 
@@ -293,7 +293,7 @@ def _ask_for_everything(place: Any, run_ids: list[str], steps: list[int]) -> Non
 def test_raw_request_lines_on_a_real_server(place: Any) -> None:
     """A client's library would tidy these paths up before they are sent."""
     server: Any = waitress.create_server(place.app.server, host="127.0.0.1", port=0, threads=4)
-    threading.Thread(target=server.run, daemon=True).start()
+    run_in_thread(server)
     try:
         ask = _asker(server.effective_port)
         for base in ("/assets/", "/_dash-component-suites/dash/", "/api/presets/", "/api/runs/", "/"):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -175,3 +176,13 @@ def _free_port() -> int:
 def load_factor() -> float:
     """How much longer than on an idle machine something may take now: what waits for each core."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def run_in_thread(server: Any) -> None:
+    """Runs a waitress server in a thread of this process until somebody closes it."""
+
+    def run() -> None:
+        with contextlib.suppress(OSError):  # it waits for sockets that `close` takes away under it
+            server.run()
+
+    threading.Thread(target=run, daemon=True).start()

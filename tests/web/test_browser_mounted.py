@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import flask
 import pytest
 import waitress
-from browser import Watched, drawn_points, until
+from browser import Watched, drawn_points, run_in_thread, until
 from conftest import write_run
 
 from moe_hub.web import create_dashboard
@@ -33,7 +32,7 @@ def host_site(tmp_path: Path) -> Iterator[str]:
         authorize=lambda request: request.cookies.get("member") == "yes",
     )
     server: Any = waitress.create_server(host, host="127.0.0.1", port=0, threads=8)
-    threading.Thread(target=server.run, daemon=True).start()
+    run_in_thread(server)
     yield f"http://127.0.0.1:{server.effective_port}"
     server.close()
 
@@ -67,7 +66,7 @@ def open_site(tmp_path: Path) -> Iterator[str]:
     flags = ["--token", "the-right-token", "--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
     app = build(build_parser().parse_args(flags))
     server: Any = waitress.create_server(app.server, host="127.0.0.1", port=0, threads=8)
-    threading.Thread(target=server.run, daemon=True).start()
+    run_in_thread(server)
     yield f"http://127.0.0.1:{server.effective_port}/"
     server.close()
 
